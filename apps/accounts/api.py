@@ -1,0 +1,143 @@
+"""The members, tokens and audit API, and the health checks."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db import connection
+from django.http import HttpRequest, JsonResponse
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.accounts import people, tokens
+from apps.accounts import serializers as shapes
+from apps.accounts.actor import Actor
+from apps.accounts.endpoint import Endpoint, validated
+from apps.accounts.models import ApiToken, Membership
+from apps.base.keyset import paginate
+from apps.base.lists import ListQuery, cursor_of, list_answer
+from apps.base.problems import Forbidden, NotFound
+from apps.base.schema import listed
+
+
+def load_member(actor: Actor, member: UUID) -> Membership:
+    """A membership of the actor's workspace."""
+    found = (
+        Membership.objects.select_related("user")
+        .filter(pk=member, workspace=actor.workspace)
+        .first()
+    )
+    if found is None:
+        raise NotFound
+    return found
+
+
+def load_token(actor: Actor, token: UUID) -> ApiToken:
+    """A token of the actor's workspace."""
+    found = (
+        ApiToken.objects.select_related("membership__user")
+        .filter(pk=token, membership__workspace=actor.workspace)
+        .first()
+    )
+    if found is None:
+        raise NotFound
+    return found
+
+
+class MemberList(Endpoint):
+    requires = {"GET": "people.manage", "POST": "people.manage"}
+
+    @extend_schema(parameters=[ListQuery], responses=listed(shapes.MemberShape))
+    def get(self, request: Request) -> Response:
+        query = validated(ListQuery, request.query_params.dict())
+        rows = Membership.objects.filter(workspace=self.actor.workspace).select_related("user")
+        page = paginate(rows, cursor=cursor_of(query["cursor"]), size=query["page_size"])
+        return Response(list_answer(request, page, shapes.show_member))
+
+    @extend_schema(request=shapes.MemberIn, responses={201: shapes.MemberShape})
+    def post(self, request: Request) -> Response:
+        data = validated(shapes.MemberIn, request.data)
+        membership, password = people.add_member(self.actor, **data)
+        answer = {**shapes.show_member(membership), "one_time_password": password}
+        return Response(answer, status=201)
+
+
+class MemberDetail(Endpoint):
+    requires = {"GET": "people.manage", "PATCH": "people.manage", "DELETE": "people.manage"}
+    load = staticmethod(load_member)
+
+    @extend_schema(responses=shapes.MemberShape)
+    def get(self, request: Request, member: UUID) -> Response:
+        return Response(shapes.show_member(self.target))
+
+    @extend_schema(request=shapes.MemberPatch, responses=shapes.MemberShape)
+    def patch(self, request: Request, member: UUID) -> Response:
+        data = validated(shapes.MemberPatch, request.data)
+        people.change_role(self.actor, membership=self.target, role=data["role"])
+        return Response(shapes.show_member(self.target))
+
+    @extend_schema(responses={204: None})
+    def delete(self, request: Request, member: UUID) -> Response:
+        people.deactivate_member(self.actor, membership=self.target)
+        return Response(status=204)
+
+
+class TokenList(Endpoint):
+    requires = {"GET": "people.manage", "POST": "people.manage"}
+
+    @extend_schema(parameters=[ListQuery], responses=listed(shapes.TokenShape))
+    def get(self, request: Request) -> Response:
+        query = validated(ListQuery, request.query_params.dict())
+        rows = ApiToken.objects.filter(membership__workspace=self.actor.workspace)
+        page = paginate(rows, cursor=cursor_of(query["cursor"]), size=query["page_size"])
+        return Response(list_answer(request, page, shapes.show_token))
+
+    @extend_schema(request=shapes.TokenIn, responses={201: shapes.TokenShape})
+    def post(self, request: Request) -> Response:
+        if self.actor.token is not None:
+            raise Forbidden("A token cannot make tokens; sign in, or use manage.py issue_token.")
+        data = validated(shapes.TokenIn, request.data)
+        membership = load_member(self.actor, data.pop("member"))
+        token, key = tokens.issue_token(self.actor, membership=membership, **data)
+        return Response({**shapes.show_token(token), "token": key}, status=201)
+
+
+class TokenDetail(Endpoint):
+    requires = {"DELETE": "people.manage"}
+    load = staticmethod(load_token)
+
+    @extend_schema(responses={204: None})
+    def delete(self, request: Request, token: UUID) -> Response:
+        tokens.revoke_token(self.actor, token=self.target)
+        return Response(status=204)
+
+
+class AuditList(Endpoint):
+    requires = {"GET": "audit.view"}
+
+    @extend_schema(parameters=[shapes.AuditQuery], responses=listed(shapes.AuditShape))
+    def get(self, request: Request) -> Response:
+        query = validated(shapes.AuditQuery, request.query_params.dict())
+        rows = self.actor.workspace.audit_entries.all()
+        if query["action"]:
+            rows = rows.filter(action=query["action"])
+        page = paginate(
+            rows, cursor=cursor_of(query["cursor"]), size=query["page_size"], order=("-sequence",)
+        )
+        return Response(list_answer(request, page, shapes.show_entry))
+
+
+def health_live(request: HttpRequest) -> JsonResponse:
+    """The process answers."""
+    return JsonResponse({"status": "ok"})
+
+
+def health_ready(request: HttpRequest) -> JsonResponse:
+    """The process answers and reaches its database."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except Exception:  # whatever is wrong with the database: not ready
+        return JsonResponse({"status": "the database does not answer"}, status=503)
+    return JsonResponse({"status": "ok"})

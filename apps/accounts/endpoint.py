@@ -1,0 +1,231 @@
+"""What every API view shares: actor, permission, idempotency, problem documents."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from django.db import DataError, IntegrityError, OperationalError
+from django.http import Http404 as DjangoNotFound
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils import timezone
+from rest_framework import exceptions, serializers
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.accounts.actor import Actor
+from apps.accounts.models import IdempotencyKey
+from apps.accounts.permissions import require
+from apps.base.parsers import StrictJSONParser
+from apps.base.problems import FieldError, NotFound, Problem
+
+logger = logging.getLogger(__name__)
+
+IDEMPOTENT_FOR = timedelta(hours=24)
+
+
+class _Allowed(BasePermission):
+    """Loads the view's target and asks its permission; a method without one answers 405."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        if not isinstance(request.user, Actor):
+            raise exceptions.NotAuthenticated("Send Authorization: Bearer gk_..., or sign in.")
+        name = view.requires.get(request.method)
+        if name is None:
+            raise exceptions.MethodNotAllowed(request.method or "")
+        view.actor = request.user
+        view.target = view.load(request.user, **view.kwargs) if view.load else None
+        require(request.user, name, view.target)
+        return True
+
+
+class _Replay(Exception):
+    def __init__(self, response: Response) -> None:
+        self.response = response
+
+
+class Endpoint(APIView):
+    """One API route.
+
+    A subclass says in `requires` which permission each method needs, and in `load` how the
+    route's object is found among what the actor can see (raises NotFound). Its handlers find
+    `self.actor` and `self.target` checked.
+    """
+
+    requires: ClassVar[dict[str, str]] = {}
+    load: ClassVar[Callable[..., Any] | None] = None
+    accepts: ClassVar[frozenset[str]] = frozenset({"application/json"})
+    permission_classes = [_Allowed]
+    parser_classes = [StrictJSONParser]
+    actor: Actor
+    target: Any
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        self._idempotency: IdempotencyKey | None = None
+        key = request.headers.get("Idempotency-Key", "")
+        if key and request.method in ("POST", "PUT", "PATCH"):
+            self._idempotency = self._claim(request, key)
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if isinstance(exc, _Replay):
+            return exc.response
+        return super().handle_exception(exc)
+
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        entry = getattr(self, "_idempotency", None)
+        if entry is not None:
+            if response.status_code < 500:
+                entry.status, entry.answer = response.status_code, response.data
+                # through the renderer's encoder, so that the replay is the same bytes
+                entry.answer = _plain(entry.answer)
+                entry.save(update_fields=["status", "answer"])
+            else:
+                entry.delete()
+        return super().finalize_response(request, response, *args, **kwargs)
+
+    def _claim(self, request: Request, key: str) -> IdempotencyKey:
+        """Take the key for this request, or replay what it answered before."""
+        if len(key) > 200:
+            raise Problem("An Idempotency-Key has at most 200 characters.", code="idempotency_key")
+        streamed = request.content_type not in ("application/json", "")
+        body = request.headers.get("Content-Length", "").encode() if streamed else request.body
+        place = f"{request.method} {request.get_full_path()}\n".encode()
+        digest = hashlib.sha256(place + body).digest()
+        membership = self.actor.membership
+        assert membership is not None
+        IdempotencyKey.objects.filter(
+            membership=membership, key=key, created_at__lt=timezone.now() - IDEMPOTENT_FOR
+        ).delete()
+        entry, created = IdempotencyKey.objects.get_or_create(
+            membership=membership, key=key, defaults={"request_digest": digest}
+        )
+        if created:
+            return entry
+        if bytes(entry.request_digest) != digest:
+            raise Problem(
+                "This Idempotency-Key was used for another request.",
+                code="idempotency_key_reused",
+                status=409,
+            )
+        if entry.status is None:
+            if timezone.now() - entry.created_at > timedelta(minutes=1):
+                return entry  # the first one died half-way
+            raise Problem(
+                "The first request with this Idempotency-Key is still running.",
+                code="idempotency_key_busy",
+                status=409,
+            )
+        raise _Replay(Response(entry.answer, status=entry.status))
+
+
+def _plain(value: Any) -> Any:
+    import json
+
+    from rest_framework.utils.encoders import JSONEncoder
+
+    return json.loads(json.dumps(value, cls=JSONEncoder))
+
+
+def validated(
+    serializer_class: type[serializers.Serializer], data: Any, /, **options: Any
+) -> dict[str, Any]:
+    """Validate a body or a query against a serializer; unknown names are refused."""
+    if not isinstance(data, Mapping):
+        raise Problem("Send a JSON object.", code="not_an_object")
+    serializer = serializer_class(data=data, **options)
+    unknown = sorted(set(data) - set(serializer.fields))
+    if unknown:
+        known = ", ".join(sorted(serializer.fields))
+        raise Problem(
+            f"Unknown names were sent; known are: {known}.",
+            code="unknown_field",
+            errors=[FieldError("/?", f"Known names: {known}.") for _ in unknown],
+        )
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)
+
+
+def problem(exc: Exception, context: dict[str, Any]) -> HttpResponse | Response | None:
+    """DRF's exception handler: every failure is a problem document without the caller's text."""
+    request = context["request"]._request
+    found = _as_problem(exc)
+    if found.status >= 500:
+        # the message of a database error quotes the data, so only its class is logged
+        logger.error("api_error", extra={"error": type(exc).__name__, "id": request.request_id})
+        if not isinstance(exc, (DataError, IntegrityError, OperationalError)):
+            logger.exception("api_traceback")
+    response = Response(
+        problem_document(request, found),
+        status=found.status,
+        content_type="application/problem+json",
+    )
+    if isinstance(exc, (exceptions.NotAuthenticated, exceptions.AuthenticationFailed)):
+        response["WWW-Authenticate"] = 'Bearer realm="parapet"'
+    return response
+
+
+def _as_problem(exc: Exception) -> Problem:
+    if isinstance(exc, Problem):
+        return exc
+    if isinstance(exc, exceptions.ValidationError):
+        return Problem("Some fields are wrong.", errors=list(_pointers(exc.detail, "")))
+    if isinstance(exc, (DjangoNotFound, exceptions.NotFound)):
+        return NotFound()
+    if isinstance(exc, (exceptions.NotAuthenticated, exceptions.AuthenticationFailed)):
+        return Problem(str(exc.detail), code="not_authenticated", status=401)
+    if isinstance(exc, exceptions.APIException):
+        code = str(exc.default_code)
+        return Problem(str(exc.detail), code=code, status=exc.status_code)
+    if isinstance(exc, (DataError, UnicodeError, RecursionError)):
+        return Problem("A value in the request cannot be stored.", code="unstorable")
+    if isinstance(exc, OperationalError):
+        return Problem("The database is busy; try again.", code="busy", status=503)
+    return Problem("Parapet failed; the log has the reason.", code="internal", status=500)
+
+
+def _pointers(detail: Any, pointer: str) -> Any:
+    if isinstance(detail, dict):
+        for name, value in detail.items():
+            here = "" if name == "non_field_errors" else f"/{name}"
+            yield from _pointers(value, pointer + here)
+    elif isinstance(detail, list) and any(isinstance(item, (dict, list)) for item in detail):
+        for position, value in enumerate(detail):
+            yield from _pointers(value, f"{pointer}/{position}")
+    elif isinstance(detail, list):
+        for item in detail:
+            yield FieldError(pointer or "/", str(item))
+    else:
+        yield FieldError(pointer or "/", str(detail))
+
+
+def problem_document(request: HttpRequest, found: Problem) -> dict[str, Any]:
+    """The RFC 9457 members of a problem."""
+    return {
+        "type": f"about:blank#{found.code}",
+        "title": found.code.replace("_", " ").capitalize(),
+        "status": found.status,
+        "detail": found.detail,
+        "code": found.code,
+        "errors": [{"pointer": e.pointer, "message": e.message} for e in found.errors],
+        "request_id": getattr(request, "request_id", ""),
+        **found.extra,
+    }
+
+
+def problem_response(request: HttpRequest, found: Problem) -> HttpResponse:
+    """A problem as an answer outside DRF: JSON for the API, a page for people."""
+    if request.path_info.startswith("/api/"):
+        return JsonResponse(
+            problem_document(request, found),
+            status=found.status,
+            content_type="application/problem+json",
+        )
+    from django.shortcuts import render
+
+    return render(request, "problem.html", {"problem": found}, status=found.status)

@@ -1,0 +1,59 @@
+"""What every page view shares: sign-in, its object, its permission, problems as pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.views.decorators.http import require_http_methods
+
+from apps.accounts.actor import Actor
+from apps.accounts.endpoint import problem_response
+from apps.accounts.permissions import require
+from apps.base.problems import Problem
+
+View = Callable[..., HttpResponseBase]
+
+
+def page(
+    permission: str,
+    *,
+    load: Callable[..., Any] | None = None,
+    methods: tuple[str, ...] = ("GET",),
+) -> Callable[[View], View]:
+    """Declare a page.
+
+    The view is called as view(request) or, with `load`, as view(request, target), where
+    load(actor, **url_arguments) found the target among what the actor can see.
+    Signed out: to the sign-in page. Problems become pages that say what to do.
+    """
+
+    def decorate(view: View) -> View:
+        @require_http_methods([*methods, "HEAD"] if "GET" in methods else list(methods))
+        @wraps(view)
+        def wrapped(request: HttpRequest, **url_arguments: Any) -> HttpResponseBase:
+            actor: Actor | None = request.actor  # type: ignore[attr-defined]
+            if actor is None:
+                return _to_sign_in(request)
+            try:
+                target = load(actor, **url_arguments) if load else None
+                require(actor, permission, target)
+                return view(request, target) if load else view(request)
+            except Problem as problem:
+                return problem_response(request, problem)
+
+        wrapped.permission = permission  # type: ignore[attr-defined]
+        return wrapped
+
+    return decorate
+
+
+def _to_sign_in(request: HttpRequest) -> HttpResponse:
+    if request.headers.get("HX-Request"):
+        response = HttpResponse(status=401)
+        response["HX-Redirect"] = "/sign-in/"
+        return response
+    return redirect_to_login(request.get_full_path())

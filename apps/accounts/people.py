@@ -1,0 +1,167 @@
+"""Workspaces and the people in them."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import timedelta
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import connection, transaction
+from django.utils import timezone
+
+from apps.accounts.actor import Actor, task_actor
+from apps.accounts.audit import open_chain, record
+from apps.accounts.models import Membership, Role, User, Workspace
+from apps.base.problems import FieldError, Problem
+
+SIGN_IN_WINDOW = timedelta(minutes=15)
+SIGN_IN_LIMIT = 10
+
+
+@transaction.atomic
+def create_workspace(*, slug: str, name: str, split_seed: int | None = None) -> Workspace:
+    """Make a workspace.
+
+    Args:
+        split_seed: derives the key that splits examples, for experiments that must repeat;
+            None takes a random key.
+    """
+    workspace = Workspace(slug=slug, name=name)
+    if split_seed is not None:
+        workspace.split_key = hashlib.sha256(f"split seed {split_seed}".encode()).digest()
+    workspace.save()
+    open_chain(workspace)
+    record(task_actor(workspace, "create_workspace"), "workspace.create", workspace, slug=slug)
+    return workspace
+
+
+@transaction.atomic
+def add_member(
+    actor: Actor, *, email: str, role: str, name: str = "", password: str | None = None
+) -> tuple[Membership, str]:
+    """Add a person to the actor's workspace.
+
+    Returns the membership and, when the person is new to Parapet, a one-time password to hand
+    over ("" otherwise: they keep the password they have).
+    """
+    email = email.strip().lower()
+    errors = []
+    try:
+        validate_email(email)
+    except ValidationError:
+        errors.append(FieldError("/email", "This is not an e-mail address."))
+    if role not in Role.values:
+        errors.append(FieldError("/role", f"Roles are: {', '.join(Role.values)}."))
+    if errors:
+        raise Problem("The person was not added.", errors=errors)
+    user = User.objects.filter(email__iexact=email).first()
+    one_time = ""
+    if user is None:
+        one_time = password or new_password()
+        user = User.objects.create_user(email, one_time, name=name)
+    elif password:
+        user.set_password(password)
+        user.save(update_fields=["password"])
+        one_time = password
+    membership, created = Membership.objects.get_or_create(
+        workspace=actor.workspace, user=user, defaults={"role": role}
+    )
+    if not created and membership.is_active and not password:
+        raise Problem(
+            "This person is in the workspace already; change the role instead.",
+            code="member_exists",
+            status=409,
+        )
+    membership.is_active = True
+    membership.role = role
+    membership.save(update_fields=["is_active", "role"])
+    record(actor, "member.add", membership, email=email, role=role)
+    return membership, one_time
+
+
+@transaction.atomic
+def change_role(actor: Actor, *, membership: Membership, role: str) -> None:
+    """Give a member another role; the last admin keeps theirs."""
+    if role not in Role.values:
+        raise Problem(
+            "The role was not changed.",
+            errors=[FieldError("/role", f"Roles are: {', '.join(Role.values)}.")],
+        )
+    if role != Role.ADMIN:
+        _keep_one_admin(membership)
+    before = membership.role
+    membership.role = role
+    membership.save(update_fields=["role"])
+    record(actor, "member.change_role", membership, before=before, after=role)
+
+
+@transaction.atomic
+def deactivate_member(actor: Actor, *, membership: Membership) -> None:
+    """Take a member's access away: their sessions here and all their tokens end at once."""
+    _keep_one_admin(membership)
+    membership.is_active = False
+    membership.save(update_fields=["is_active"])
+    membership.tokens.filter(revoked_at=None).update(revoked_at=timezone.now())
+    record(actor, "member.deactivate", membership, email=membership.user.email)
+
+
+@transaction.atomic
+def change_password(*, user: User, password: str) -> None:
+    """Set a new password; every other session of the person ends."""
+    validate_password(password, user)
+    user.set_password(password)
+    user.save(update_fields=["password"])
+    for membership in user.memberships.select_related("workspace"):
+        actor = Actor(membership.workspace, membership)
+        record(actor, "member.change_password", membership)
+
+
+def new_password() -> str:
+    """A random one-time password of 20 characters, easy to copy."""
+    alphabet = "abcdefghjkmnpqrstuvwxyz23456789"
+    return "-".join("".join(secrets.choice(alphabet) for _ in range(5)) for _ in range(4))
+
+
+def too_many_failures(*keys: str) -> bool:
+    """Whether one of these (an address, a caller) has failed too often in the window."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM accounts_signinattempts"
+            ' WHERE key = ANY(%s) AND "window" > %s AND count >= %s',
+            [[_attempt_key(key) for key in keys], timezone.now() - SIGN_IN_WINDOW, SIGN_IN_LIMIT],
+        )
+        return cursor.fetchone() is not None
+
+
+def count_failure(*keys: str) -> None:
+    """Count a failed sign-in against each key, in one upsert."""
+    now = timezone.now()
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            'INSERT INTO accounts_signinattempts (key, "window", count) VALUES (%s, %s, 1)'
+            " ON CONFLICT (key) DO UPDATE SET"
+            ' count = CASE WHEN accounts_signinattempts."window" < %s THEN 1'
+            "   ELSE accounts_signinattempts.count + 1 END,"
+            ' "window" = CASE WHEN accounts_signinattempts."window" < %s THEN excluded."window"'
+            '   ELSE accounts_signinattempts."window" END',
+            [(_attempt_key(key), now, now - SIGN_IN_WINDOW, now - SIGN_IN_WINDOW) for key in keys],
+        )
+
+
+def _attempt_key(key: str) -> str:
+    return hashlib.sha256(key.lower().encode()).hexdigest()
+
+
+def _keep_one_admin(membership: Membership) -> None:
+    others = Membership.objects.filter(
+        workspace=membership.workspace, role=Role.ADMIN, is_active=True
+    ).exclude(pk=membership.pk)
+    if membership.role == Role.ADMIN and not others.exists():
+        raise Problem(
+            "This is the workspace's last admin; make another one first.",
+            code="last_admin",
+            status=409,
+        )

@@ -1,0 +1,46 @@
+"""Lists over the API: cursors as links, typed query parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from rest_framework import serializers
+from rest_framework.request import Request
+
+from apps.base.keyset import MAXIMUM_PAGE_SIZE, PAGE_SIZE, Page
+
+
+class ListQuery(serializers.Serializer):
+    """The query parameters every list takes."""
+
+    cursor = serializers.CharField(required=False, allow_blank=True, default="", max_length=2000)
+    page_size = serializers.IntegerField(
+        required=False, min_value=1, max_value=MAXIMUM_PAGE_SIZE, default=PAGE_SIZE
+    )
+
+
+def cursor_of(text: str) -> str:
+    """A cursor as it was given out, whether its bearer cut it out of the link or not."""
+    if "cursor=" in text:
+        return parse_qs(urlsplit(text).query).get("cursor", [""])[0]
+    return text
+
+
+def list_answer(
+    request: Request, page: Page[Any], show: Callable[[Any], dict[str, Any]]
+) -> dict[str, Any]:
+    """{results, next, previous}: the links to walk the list with, null at its ends."""
+    return {
+        "results": [show(row) for row in page.rows],
+        "next": _link(request, page.next),
+        "previous": _link(request, page.previous),
+    }
+
+
+def _link(request: Request, cursor: str) -> str | None:
+    if not cursor:
+        return None
+    query = {**request.query_params.dict(), "cursor": cursor}
+    return request.build_absolute_uri(f"{request.path}?{urlencode(query)}")

@@ -1,0 +1,50 @@
+"""The one error that domain functions raise for a request they must refuse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One wrong field: a JSON pointer into what was sent, and what to do about it."""
+
+    pointer: str
+    message: str
+
+
+@dataclass
+class Problem(Exception):
+    """A request that cannot be done, in words its sender can act on (RFC 9457).
+
+    Args:
+        detail: a sentence that says what to do. Never the sender's own text.
+        code: a stable word for programs, e.g. "run_exists".
+        status: the HTTP status pages and API answer with.
+        errors: wrong fields, if any.
+        extra: further members of the problem document, e.g. the running run.
+    """
+
+    detail: str
+    code: str = "invalid"
+    status: int = 400
+    errors: list[FieldError] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class NotFound(Problem):
+    """Missing, or not for this person: nobody can tell which."""
+
+    def __init__(self) -> None:
+        super().__init__("There is nothing here for you.", code="not_found", status=404)
+
+
+class Forbidden(Problem):
+    """Seen, but not allowed to do this."""
+
+    def __init__(self, detail: str = "Your role does not allow this.") -> None:
+        super().__init__(detail, code="forbidden", status=403)

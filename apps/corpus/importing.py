@@ -1,0 +1,537 @@
+"""Imports: from an uploaded file to examples of a policy, batch by batch.
+
+Each batch is one transaction: rows, counts and the watermark together. So an import killed at
+any moment goes on where it was, and ends with each row once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+
+from apps.accounts.actor import Actor, task_actor
+from apps.accounts.audit import record
+from apps.base import jobs
+from apps.base.gate import check_text, check_value
+from apps.base.ids import uuid7
+from apps.base.jobs import Status
+from apps.base.problems import FieldError, Problem
+from apps.corpus import reading
+from apps.corpus.hashing import content_hash, group_hash, permanent_numbers
+from apps.corpus.models import CorpusCounter, Import, Side, Source
+from apps.policies.models import Policy
+
+BATCH = 5000
+FIELDS = (
+    "id",
+    "prompt",
+    "output",
+    "context",
+    "group",
+    "model",
+    "language",
+    "tags",
+    "metadata",
+)
+_LIMITS = {"id": 200, "model": 200, "language": 35, "group": 2000}
+_KEPT_DRAFTS = timedelta(hours=24)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What a committed batch brought to a policy: handed to the apps that keep more of it."""
+
+    policy: Policy
+    number: int
+    ids: list[int]
+    sides: list[str]
+    texts: list[str]
+
+
+# Called inside the batch's transaction; guardrails_site/wiring.py fills it.
+on_arrival: list[Callable[[Arrival], None]] = []
+# Called after commit with the id of an import that waits for a worker.
+enqueue: list[Callable[[str], None]] = []
+
+
+def get_source(actor: Actor, *, name: str, licence: str = "", may_train: bool = True) -> Source:
+    """The workspace's source of this name; a new one keeps the licence and consent given now."""
+    if not name.strip() or len(name) > 200 or len(licence) > 200:
+        raise Problem(
+            "Name the source in 1 to 200 characters.",
+            errors=[FieldError("/source", "1 to 200 characters.")],
+        )
+    source, created = Source.objects.get_or_create(
+        workspace=actor.workspace,
+        name=name,
+        defaults={"licence": licence, "may_train": may_train},
+    )
+    if created:
+        record(actor, "source.create", source, name=name, may_train=may_train)
+    return source
+
+
+def upload(actor: Actor, *, policy: Policy, file_name: str, chunks: Iterable[bytes]) -> Import:
+    """Put a file on disk, unread but for its name, as an import that waits for its mapping."""
+    try:
+        file_format = reading.format_of(file_name)
+    except reading.Unreadable as error:
+        raise _unreadable(error) from None
+    job = Import(
+        workspace=actor.workspace,
+        policy=policy,
+        created_by=actor.membership,
+        file_name=Path(file_name).name[-255:],
+        format=file_format,
+    )
+    path = file_of(job)
+    size = 0
+    try:
+        with path.open("wb") as file:
+            for chunk in chunks:
+                size += len(chunk)
+                if size > reading.MAXIMUM_PACKED:
+                    raise Problem(
+                        f"A file may have at most {reading.MAXIMUM_PACKED // 2**20} MB; "
+                        "gzip it or split it.",
+                        code="too_large",
+                        status=413,
+                    )
+                file.write(chunk)
+        if not size:
+            raise Problem("The file is empty.", code="empty")
+        with transaction.atomic():
+            job.save()
+            record(actor, "import.upload", job, policy=policy.slug, bytes=size)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return job
+
+
+def preview(job: Import) -> tuple[list[str], list[reading.Row]]:
+    """The columns and first rows of an uploaded file."""
+    try:
+        return reading.columns(file_of(job), job.format)
+    except reading.Unreadable as error:
+        raise _unreadable(error) from None
+
+
+def guess_mapping(names: Iterable[str]) -> dict[str, str]:
+    """A first mapping from Parapet's fields to a file's columns, by their usual names."""
+    usual = {
+        "output": ("output", "response", "completion", "answer", "text", "generation"),
+        "prompt": ("prompt", "instruction", "question", "input", "query"),
+        "id": ("id", "external_id", "uid", "key"),
+        "context": ("context", "system", "system_prompt"),
+        "group": ("group", "group_id"),
+        "model": ("model", "model_name"),
+        "language": ("language", "lang", "locale"),
+        "tags": ("tags",),
+        "metadata": ("metadata", "meta"),
+    }
+    by_name = {name.strip().lower(): name for name in names}
+    return {
+        wanted: next((by_name[word] for word in words if word in by_name), "")
+        for wanted, words in usual.items()
+    }
+
+
+@transaction.atomic
+def start_import(
+    actor: Actor, *, job: Import, mapping: Mapping[str, str], source: Source
+) -> Import:
+    """Confirm the mapping and queue the import.
+
+    Args:
+        mapping: for each of FIELDS the column of the file that fills it; "" or absent for none.
+    """
+    job = Import.objects.select_for_update().get(pk=job.pk)
+    if job.confirmed:
+        raise Problem("This import was started already.", code="started", status=409)
+    errors = [
+        FieldError(f"/mapping/{name}", f"Fields are: {', '.join(FIELDS)}.")
+        for name in mapping
+        if name not in FIELDS
+    ]
+    errors += [
+        FieldError(f"/mapping/{name}", "Name a column.")
+        for name, column in mapping.items()
+        if not isinstance(column, str)
+    ]
+    if not mapping.get("output"):
+        errors.append(FieldError("/mapping/output", "Say which column is the model's output."))
+    if errors:
+        raise Problem("The mapping is wrong.", code="mapping", errors=errors)
+    job.mapping = {name: column for name, column in mapping.items() if column}
+    job.source = source
+    job.confirmed = True
+    job.enqueued_at = timezone.now()
+    job.save()
+    record(actor, "import.start", job, policy=job.policy.slug, source=source.name)
+    transaction.on_commit(lambda: _enqueue(str(job.pk)))
+    return job
+
+
+def request_cancel(actor: Actor, *, job: Import) -> None:
+    """Ask an import to stop; what is committed stays, and the counts say how much that is."""
+    with transaction.atomic():
+        if not job.is_active:
+            raise Problem("This import is over.", code="over", status=409)
+        Import.objects.filter(pk=job.pk).update(cancel_requested=True)
+        record(actor, "import.cancel", job)
+    # one that no worker has yet ends at once
+    jobs.end_without_worker(Import)
+
+
+def run_import(import_id: str) -> None:
+    """Do an import, or what is left of it. Safe to call twice, and twice at once."""
+    job = jobs.claim(Import, import_id)
+    if job is None:
+        return
+    actor = task_actor(job.workspace, "import")
+    try:
+        _read_whole(job)
+        _commit_batches(job)
+        jobs.finish(job, Status.SUCCEEDED)
+        record_end(actor, job)
+    except reading.Unreadable as error:
+        jobs.finish(job, Status.FAILED, reason=str(error))
+        record_end(actor, job)
+    except jobs.Cancelled:
+        jobs.finish(job, Status.CANCELLED, reason="Cancelled by a person.")
+        record_end(actor, job)
+    except jobs.LostLease:
+        return
+    file_of(job).unlink(missing_ok=True)
+
+
+def record_end(actor: Actor, job: Import) -> None:
+    with transaction.atomic():
+        record(
+            actor,
+            f"import.{job.status}",
+            job,
+            new=job.new,
+            duplicates=job.duplicates,
+            rejected=job.rejected,
+        )
+
+
+def remove_old_drafts() -> None:
+    """Forget uploads that nobody started within a day."""
+    old = Import.objects.filter(confirmed=False, created_at__lt=timezone.now() - _KEPT_DRAFTS)
+    for job in old:
+        file_of(job).unlink(missing_ok=True)
+        job.delete()
+
+
+def file_of(job: Import) -> Path:
+    """Where the uploaded file lies until the import is over; never under its own name."""
+    return Path(settings.UPLOAD_DIR) / f"{job.pk}.upload"
+
+
+def _enqueue(import_id: str) -> None:
+    for send in enqueue:
+        send(import_id)
+
+
+def _unreadable(error: reading.Unreadable) -> Problem:
+    return Problem(str(error), code="unreadable")
+
+
+def _read_whole(job: Import) -> None:
+    """One pass over the file before anything of it is kept: all of it can be read, or none is."""
+    path = file_of(job)
+    if not path.exists():
+        raise reading.Unreadable("The uploaded file is gone; upload it again.")
+    jobs.heartbeat(job, step="reading the file")
+    if job.total_rows is not None:
+        return
+    total = reading.count_rows(path, job.format)
+    if job.format == "csv":
+        names, _ = reading.columns(path, job.format)
+        absent = sorted(set(job.mapping.values()) - set(names))
+        if absent:
+            raise reading.Unreadable(
+                f"The file has no column for: {', '.join(_fields_of(job, absent))}. "
+                "Map the columns it has."
+            )
+    Import.objects.filter(pk=job.pk).update(total_rows=total)
+    job.total_rows = total
+
+
+def _fields_of(job: Import, columns: list[str]) -> list[str]:
+    return [name for name, column in job.mapping.items() if column in columns]
+
+
+def _commit_batches(job: Import) -> None:
+    numbered = (item for item in reading.rows(file_of(job), job.format) if item[0] >= job.next_row)
+    key = bytes(job.workspace.split_key)
+    while chunk := list(islice(numbered, BATCH)):
+        batch = _Batch()
+        for number, row in chunk:
+            batch.add(number, row, job, key)
+        _commit(job, batch, next_row=chunk[-1][0] + 1)
+        done = job.rows / job.total_rows if job.total_rows else 1.0
+        jobs.heartbeat(job, progress=min(done, 1.0), step="importing")
+
+
+@dataclass
+class _Batch:
+    """Checked rows, ready for COPY, and the rows that were rejected."""
+
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    rejected: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, number: int, row: reading.Row, job: Import, key: bytes) -> None:
+        if isinstance(row, reading.BadRow):
+            self.rejected.append((number, row.reason))
+            return
+        try:
+            values = _values(row, job.mapping)
+        except Problem as problem:
+            self.rejected.append((number, problem.detail))
+            return
+        content = content_hash(values["prompt"], values["output"], values["context"])
+        group = group_hash(key, job.policy_id.bytes, values["group"], values["output"])
+        side_u, group_u, u = permanent_numbers(key, group, content)
+        side = Side.AUDIT if side_u < job.policy.audit_fraction else Side.TRAIN
+        self.rows.append(
+            (
+                number,
+                uuid7(),
+                content,
+                values["prompt"],
+                values["output"],
+                values["context"],
+                values["model"],
+                values["language"],
+                json.dumps(values["tags"]),
+                json.dumps(values["metadata"]),
+                values["id"],
+                str(side),
+                group,
+                group_u,
+                u,
+            )
+        )
+
+
+def _values(row: Mapping[str, Any], mapping: Mapping[str, str]) -> dict[str, Any]:
+    """The mapped fields of a row, checked; raises Problem with the reason to reject it."""
+    values: dict[str, Any] = {}
+    for name in FIELDS:
+        value = row.get(mapping.get(name, "")) if name in mapping else None
+        if name == "tags":
+            values[name] = _tags(value)
+        elif name == "metadata":
+            values[name] = _metadata(value)
+        else:
+            values[name] = _text(name, value)
+    if not values["output"]:
+        raise Problem("output is missing or empty.")
+    return values
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if name in ("id", "group") and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise Problem(f"{name} must be text.")
+    try:
+        check_text(value)
+    except Problem as problem:
+        raise Problem(f"{name}: {problem.detail}") from None
+    if len(value) > _LIMITS.get(name, len(value)):
+        raise Problem(f"{name} may have at most {_LIMITS[name]} characters.")
+    return value
+
+
+def _tags(value: Any) -> list[str]:
+    if value in (None, ""):
+        return []
+    if isinstance(value, str):
+        value = [tag.strip() for tag in value.split(",") if tag.strip()]
+    if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+        raise Problem("tags must be a list of words.")
+    if len(value) > 50 or any(len(tag) > 100 for tag in value):
+        raise Problem("At most 50 tags of 100 characters.")
+    return list(check_value(value))
+
+
+def _metadata(value: Any) -> dict[str, Any]:
+    if value in (None, ""):
+        return {}
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise Problem("metadata must be a JSON object.") from None
+    if not isinstance(value, dict):
+        raise Problem("metadata must be a JSON object.")
+    if len(json.dumps(value)) > 64 * 1024:
+        raise Problem("metadata may have at most 64 kB.")
+    return dict(check_value(value))
+
+
+_INCOMING = """
+CREATE TEMP TABLE incoming (
+    row int, example_id uuid, content_hash bytea, prompt text, output text, context text,
+    model text, language text, tags jsonb, metadata jsonb, external_id text, side text,
+    group_hash bytea, group_u float8, u float8, reason text
+) ON COMMIT DROP
+"""
+_COPY = """
+COPY incoming (row, example_id, content_hash, prompt, output, context, model, language, tags,
+    metadata, external_id, side, group_hash, group_u, u) FROM STDIN
+"""
+# the same external id may not name two texts, neither here nor in what is there already
+_REJECT = """
+UPDATE incoming SET reason = 'This id already names another text.'
+WHERE external_id <> '' AND (
+    EXISTS (
+        SELECT 1 FROM corpus_policyexample there JOIN corpus_example example
+            ON example.id = there.example_id
+        WHERE there.policy_id = %(policy)s AND there.external_id = incoming.external_id
+            AND there.external_id <> '' AND example.content_hash <> incoming.content_hash)
+    OR EXISTS (
+        SELECT 1 FROM incoming earlier
+        WHERE earlier.external_id = incoming.external_id AND earlier.row < incoming.row
+            AND earlier.content_hash <> incoming.content_hash))
+"""
+_EXAMPLES = """
+INSERT INTO corpus_example (id, workspace_id, content_hash, prompt, output, context, model,
+    language, tags, metadata, created_at)
+SELECT DISTINCT ON (content_hash) example_id, %(workspace)s, content_hash, prompt, output, context,
+    model, language, tags, metadata, now()
+FROM incoming WHERE reason IS NULL ORDER BY content_hash, row
+ON CONFLICT (workspace_id, content_hash) DO NOTHING
+"""
+# whoever comes into an existing group joins its side, whatever the fraction is today
+_SIDES = """
+UPDATE incoming SET side = there.side
+FROM (
+    SELECT DISTINCT ON (group_hash) group_hash, side FROM corpus_policyexample
+    WHERE policy_id = %(policy)s AND group_hash IN (SELECT group_hash FROM incoming)
+) there
+WHERE there.group_hash = incoming.group_hash AND there.side <> incoming.side
+"""
+_POLICY_EXAMPLES = """
+WITH first AS (
+    SELECT DISTINCT ON (content_hash) * FROM incoming WHERE reason IS NULL
+    ORDER BY content_hash, (external_id = ''), row
+), counted AS (
+    SELECT content_hash, count(*) AS occurrences FROM incoming WHERE reason IS NULL
+    GROUP BY content_hash
+), placed AS (
+    INSERT INTO corpus_policyexample AS there (policy_id, example_id, source_id, import_job_id,
+        external_id, side, group_hash, group_u, u, batch, occurrences)
+    SELECT %(policy)s, example.id, %(source)s, %(import)s, first.external_id, first.side,
+        first.group_hash, first.group_u, first.u, %(batch)s, counted.occurrences
+    FROM first JOIN counted USING (content_hash) JOIN corpus_example example
+        ON example.workspace_id = %(workspace)s AND example.content_hash = first.content_hash
+    ORDER BY first.row
+    ON CONFLICT (policy_id, example_id)
+        DO UPDATE SET occurrences = there.occurrences + excluded.occurrences
+    RETURNING id, example_id, side, (xmax = 0) AS is_new
+)
+SELECT placed.id, placed.side, example.output, example.model, example.language
+FROM placed JOIN corpus_example example ON example.id = placed.example_id
+WHERE placed.is_new ORDER BY placed.id
+"""
+
+
+@transaction.atomic
+def _commit(job: Import, batch: _Batch, *, next_row: int) -> None:
+    """Keep one batch: examples, the policy's share of them, counts and the watermark."""
+    counter, _ = CorpusCounter.objects.select_for_update().get_or_create(policy=job.policy)
+    values = {
+        "policy": job.policy_id,
+        "workspace": job.workspace_id,
+        "source": job.source_id,
+        "import": job.pk,
+        "batch": counter.batches + 1,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_INCOMING)
+        with cursor.copy(_COPY) as copy:  # type: ignore[attr-defined]
+            for row in batch.rows:
+                copy.write_row(row)
+        cursor.execute(_REJECT, values)
+        cursor.execute("SELECT row, reason FROM incoming WHERE reason IS NOT NULL")
+        rejected = sorted(batch.rejected + cursor.fetchall())
+        cursor.execute(_EXAMPLES, values)
+        # the same examples come at once into two policies: theirs must be visible to the join
+        cursor.execute(_SIDES, values)
+        cursor.execute(_POLICY_EXAMPLES, values)
+        arrived = cursor.fetchall()
+        cursor.execute("DROP TABLE incoming")
+        cursor.executemany(
+            "INSERT INTO corpus_rejectedrow (import_job_id, row, reason) VALUES (%s, %s, %s)"
+            " ON CONFLICT DO NOTHING",
+            [(job.pk, row, reason[:300]) for row, reason in rejected],
+        )
+    if arrived:
+        _welcome(job, counter, arrived)
+    taken = len(batch.rows) + len(batch.rejected) - len(rejected)
+    job.rows += len(batch.rows) + len(batch.rejected)
+    job.new += len(arrived)
+    job.duplicates += taken - len(arrived)
+    job.rejected += len(rejected)
+    job.next_row = next_row
+    written = Import.objects.filter(pk=job.pk, fence=job.fence, status=Status.RUNNING).update(
+        rows=job.rows,
+        new=job.new,
+        duplicates=job.duplicates,
+        rejected=job.rejected,
+        next_row=next_row,
+    )
+    if not written:
+        raise jobs.LostLease
+
+
+def _welcome(job: Import, counter: CorpusCounter, arrived: list[tuple[Any, ...]]) -> None:
+    """Number the batch, count it, and tell the apps that keep more about these examples."""
+    counter.batches += 1
+    sides = [row[1] for row in arrived]
+    counter.train += sides.count(Side.TRAIN)
+    counter.audit += sides.count(Side.AUDIT)
+    counter.save()
+    facets: dict[tuple[str, str], int] = {("source", job.source.name if job.source else ""): 0}
+    for _, _, _, model, language in arrived:
+        for facet in (("model", model), ("language", language)):
+            if facet[1]:
+                facets[facet] = facets.get(facet, 0) + 1
+    facets[("source", job.source.name if job.source else "")] = len(arrived)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO corpus_batch (policy_id, number, committed_at) VALUES (%s, %s, now())",
+            [job.policy_id, counter.batches],
+        )
+        cursor.executemany(
+            "INSERT INTO corpus_facet (policy_id, name, value, count) VALUES (%s, %s, %s, %s)"
+            " ON CONFLICT (policy_id, name, value)"
+            " DO UPDATE SET count = corpus_facet.count + excluded.count",
+            [(job.policy_id, name, value, n) for (name, value), n in sorted(facets.items())],
+        )
+    arrival = Arrival(
+        policy=job.policy,
+        number=counter.batches,
+        ids=[row[0] for row in arrived],
+        sides=sides,
+        texts=[row[2] for row in arrived],
+    )
+    for listener in on_arrival:
+        listener(arrival)

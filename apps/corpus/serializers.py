@@ -1,0 +1,109 @@
+"""What the sources, imports and examples API takes and gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from apps.base.jobs import Status
+from apps.base.lists import ListQuery
+from apps.corpus.models import Import, RejectedRow, Source
+
+# what the API says of an import's states
+IMPORT_STATUS = {Status.SUCCEEDED: "done"}
+
+
+class ImportQuery(serializers.Serializer):
+    policy = serializers.CharField(max_length=60)
+    source = serializers.CharField(max_length=200)
+    licence = serializers.CharField(required=False, default="", allow_blank=True, max_length=200)
+    may_train = serializers.BooleanField(required=False, default=True)
+    mapping = serializers.JSONField(required=False)
+
+
+class ImportListQuery(ListQuery):
+    policy = serializers.CharField(required=False, default="", allow_blank=True, max_length=60)
+
+
+class SourceShape(serializers.Serializer):
+    name = serializers.CharField()
+    licence = serializers.CharField()
+    may_train = serializers.BooleanField()
+    created_at = serializers.DateTimeField()
+
+
+class ImportShape(serializers.Serializer):
+    id = serializers.UUIDField()
+    status = serializers.ChoiceField(choices=["queued", "running", "done", "failed", "cancelled"])
+    policy = serializers.CharField()
+    source = serializers.CharField()
+    file_name = serializers.CharField()
+    progress = serializers.FloatField()
+    rows = serializers.IntegerField()
+    new = serializers.IntegerField()
+    duplicates = serializers.IntegerField()
+    rejected = serializers.IntegerField()
+    reason = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+
+class RejectedRowShape(serializers.Serializer):
+    row = serializers.IntegerField()
+    reason = serializers.CharField()
+
+
+class ExampleShape(serializers.Serializer):
+    id = serializers.UUIDField()
+    external_id = serializers.CharField()
+    prompt = serializers.CharField()
+    output = serializers.CharField()
+    context = serializers.CharField()
+    model = serializers.CharField()
+    language = serializers.CharField()
+    tags = serializers.ListField(child=serializers.CharField())
+    metadata = serializers.DictField()
+    source = serializers.CharField()
+    occurrences = serializers.IntegerField()
+    created_at = serializers.DateTimeField()
+    split = serializers.CharField(required=False, help_text="Owners and admins only.")
+    label = serializers.CharField(
+        required=False, allow_null=True, help_text="Owners and admins only."
+    )
+    score = serializers.FloatField(
+        required=False,
+        allow_null=True,
+        help_text="The live model's probability of a violation. Owners and admins only.",
+    )
+
+
+def show_source(source: Source) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "licence": source.licence,
+        "may_train": source.may_train,
+        "created_at": source.created_at,
+    }
+
+
+def show_import(job: Import) -> dict[str, Any]:
+    return {
+        "id": job.pk,
+        "status": IMPORT_STATUS.get(Status(job.status), job.status),
+        "policy": job.policy.slug,
+        "source": job.source.name if job.source else "",
+        "file_name": job.file_name,
+        "progress": job.progress,
+        "rows": job.rows,
+        "new": job.new,
+        "duplicates": job.duplicates,
+        "rejected": job.rejected,
+        "reason": job.reason,
+        "created_at": job.created_at,
+        "finished_at": job.finished_at,
+    }
+
+
+def show_rejected(row: RejectedRow) -> dict[str, Any]:
+    return {"row": row.row, "reason": row.reason}

@@ -1,0 +1,27 @@
+"""Figures are for a policy's owners: an annotator must not see what the model thinks."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from apps.accounts.actor import Actor
+from apps.accounts.permissions import permission
+from apps.base.problems import NotFound
+from apps.evidence.models import Evaluation
+from apps.policies.permissions import is_owner, load_policy
+
+permission("evidence.view", scope="read", rule=is_owner)
+permission("evaluation.view", scope="read", rule=lambda actor, found: is_owner(actor, found.policy))
+
+
+def load_evaluation(actor: Actor, evaluation: UUID) -> Evaluation:
+    """An evaluation of a policy the actor can see."""
+    found = (
+        Evaluation.objects.filter(pk=evaluation, policy__workspace=actor.workspace)
+        .select_related("policy", "model_version", "policy_version")
+        .first()
+    )
+    if found is None:
+        raise NotFound
+    found.policy = load_policy(actor, found.policy.slug)
+    return found

@@ -1,0 +1,130 @@
+"""What the evaluations and metrics API gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from apps.evidence.models import Evaluation
+from apps.evidence.services import Item
+from apps.labeling.models import LabelCounter
+from apps.policies.models import Policy
+
+FIGURES = ("precision", "recall", "false_positive_rate", "f1")
+
+
+class FigureShape(serializers.Serializer):
+    value = serializers.FloatField(allow_null=True)
+    low = serializers.FloatField(allow_null=True)
+    high = serializers.FloatField(allow_null=True)
+    n = serializers.IntegerField()
+    needed = serializers.IntegerField()
+
+
+class LabelCountsShape(serializers.Serializer):
+    train = serializers.IntegerField()
+    audit = serializers.IntegerField()
+    unsure = serializers.IntegerField()
+
+
+class MetricsShape(serializers.Serializer):
+    policy_version = serializers.IntegerField(allow_null=True)
+    model_version = serializers.IntegerField(allow_null=True)
+    threshold = serializers.FloatField(allow_null=True)
+    evaluation = serializers.UUIDField(allow_null=True)
+    precision = FigureShape()
+    recall = FigureShape()
+    false_positive_rate = FigureShape()
+    f1 = FigureShape()
+    labels = LabelCountsShape()
+    labels_since_training = serializers.IntegerField()
+    counted = serializers.IntegerField()
+    unresolved = serializers.IntegerField()
+    imported_until = serializers.DateTimeField(allow_null=True)
+    previous = serializers.DictField(allow_null=True)
+
+
+class EvaluationShape(serializers.Serializer):
+    id = serializers.UUIDField()
+    policy = serializers.CharField()
+    policy_version = serializers.IntegerField()
+    model_version = serializers.IntegerField()
+    threshold = serializers.FloatField()
+    watermark = serializers.IntegerField()
+    imported_until = serializers.DateTimeField(allow_null=True)
+    counted = serializers.IntegerField()
+    unresolved = serializers.IntegerField()
+    unsure = serializers.IntegerField()
+    under_older_versions = serializers.IntegerField()
+    figures = serializers.DictField()
+    previous = serializers.DictField(allow_null=True)
+    bounds = serializers.DictField()
+    curve = serializers.ListField()
+    histogram = serializers.DictField()
+    created_at = serializers.DateTimeField()
+
+
+class ItemShape(serializers.Serializer):
+    example = serializers.UUIDField()
+    external_id = serializers.CharField()
+    label = serializers.CharField()
+    score = serializers.FloatField()
+    flagged = serializers.BooleanField()
+    weight = serializers.FloatField()
+
+
+_NOTHING = {"value": None, "low": None, "high": None, "n": 0, "needed": 10}
+
+
+def show_metrics(
+    policy: Policy, evaluation: Evaluation | None, counts: LabelCounter
+) -> dict[str, Any]:
+    figures = evaluation.figures if evaluation else dict.fromkeys(FIGURES, _NOTHING)
+    version = policy.current_version
+    return {
+        "policy_version": version.number if version else None,
+        "model_version": evaluation.model_version.number if evaluation else None,
+        "threshold": evaluation.threshold if evaluation else None,
+        "evaluation": evaluation.pk if evaluation else None,
+        **{name: figures[name] for name in FIGURES},
+        "labels": {"train": counts.train, "audit": counts.audit, "unsure": counts.unsure},
+        "labels_since_training": counts.since_frozen,
+        "counted": evaluation.counted if evaluation else 0,
+        "unresolved": evaluation.unresolved if evaluation else 0,
+        "imported_until": evaluation.imported_until if evaluation else None,
+        "previous": evaluation.previous if evaluation else None,
+    }
+
+
+def show_evaluation(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "id": evaluation.pk,
+        "policy": evaluation.policy.slug,
+        "policy_version": evaluation.policy_version.number,
+        "model_version": evaluation.model_version.number,
+        "threshold": evaluation.threshold,
+        "watermark": evaluation.watermark,
+        "imported_until": evaluation.imported_until,
+        "counted": evaluation.counted,
+        "unresolved": evaluation.unresolved,
+        "unsure": evaluation.unsure,
+        "under_older_versions": evaluation.under_older_versions,
+        "figures": evaluation.figures,
+        "previous": evaluation.previous,
+        "bounds": evaluation.bounds,
+        "curve": evaluation.curve,
+        "histogram": evaluation.histogram,
+        "created_at": evaluation.created_at,
+    }
+
+
+def show_item(item: Item) -> dict[str, Any]:
+    return {
+        "example": item.example,
+        "external_id": item.external_id,
+        "label": item.label,
+        "score": item.score,
+        "flagged": item.flagged,
+        "weight": item.weight,
+    }

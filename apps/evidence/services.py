@@ -1,0 +1,235 @@
+"""Evaluating the live model on the audit labels, after a training run and after each label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from django.db import connection
+from django.utils import timezone
+from numpy.typing import NDArray
+
+from apps.corpus.models import Batch, CorpusCounter, Side
+from apps.evidence import estimators
+from apps.evidence.models import Evaluation, Refresh
+from apps.evidence.sample import Members, choose_sample, sample_below
+from apps.guardrails import artifacts
+from apps.guardrails.counts import example_counts
+from apps.guardrails.learning import artifact
+from apps.guardrails.models import ModelVersion
+from apps.guardrails.services import live_model
+from apps.labeling.datasets import Answer, answers
+from apps.labeling.labels import counts as label_counts
+from apps.labeling.models import DECISIVE, Verdict
+from apps.policies.models import Policy
+
+# a refresh that was asked for and not begun for this long lost its message: ask again
+ASK_AGAIN_AFTER = timedelta(seconds=3)
+
+# Called with a policy's id to evaluate it soon; evidence/tasks.py fills it.
+enqueue: list[Callable[[str], None]] = []
+
+
+@dataclass(frozen=True)
+class Item:
+    """One counted audit item, as `evaluations/{id}/items` lists it."""
+
+    example: UUID
+    external_id: str
+    label: str
+    score: float
+    flagged: bool
+    weight: float
+
+
+def request_refresh(policy_id: UUID) -> None:
+    """Ask for the policy's figures; while they are asked for already, this costs one statement."""
+    now = timezone.now()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO evidence_refresh AS there (policy_id, requested_at) VALUES (%s, %s)"
+            " ON CONFLICT (policy_id) DO UPDATE SET requested_at = excluded.requested_at"
+            " WHERE there.requested_at IS NULL OR there.requested_at < %s",
+            [policy_id, now, now - ASK_AGAIN_AFTER],
+        )
+        asked = cursor.rowcount
+    if asked:
+        for send in enqueue:
+            send(str(policy_id))
+
+
+def refresh(policy: Policy) -> Evaluation | None:
+    """Answer a request: evaluate the live model on the labels there are now."""
+    Refresh.objects.filter(policy=policy).update(requested_at=None)
+    version = live_model(policy)
+    return evaluate(policy, version) if version else None
+
+
+def overdue_refreshes() -> list[UUID]:
+    """Policies whose request was lost on its way."""
+    late = Refresh.objects.filter(requested_at__lt=timezone.now() - ASK_AGAIN_AFTER)
+    return list(late.values_list("policy_id", flat=True))
+
+
+def evaluate(policy: Policy, version: ModelVersion) -> Evaluation:
+    """The evaluation of a model version on today's audit labels; made if it is new."""
+    watermark = label_counts(policy).sequence
+    policy_version = policy.current_version
+    assert policy_version is not None
+    identity = {
+        "model_version": version,
+        "threshold": version.threshold,
+        "policy_version": policy_version,
+        "watermark": watermark,
+    }
+    there = Evaluation.objects.filter(**identity).first()
+    if there is not None:
+        return there
+    audit = _audit_side(policy, watermark)
+    counter = CorpusCounter.objects.filter(policy=policy).first()
+    sample = choose_sample(audit.members, last_batch=counter.batches if counter else 0)
+    verdicts = np.array([audit.verdict(row) for row in sample.rows], object)
+    unsure = verdicts == Verdict.UNSURE
+    rows, weights = sample.rows[~unsure], sample.weights[~unsure]
+    unresolved = verdicts[~unsure] == ""
+    violates = verdicts[~unsure] == Verdict.VIOLATES
+    texts = example_counts([audit.examples[row] for row in rows])
+    scores = artifact.score(artifacts.load(version), texts)
+    flagged = scores >= version.threshold
+    counted = ~unresolved
+    before = _previous(version)
+    batch = Batch.objects.filter(policy=policy, number=sample.batch).first()
+    evaluation = Evaluation(
+        policy=policy,
+        **identity,
+        batch=sample.batch,
+        imported_until=batch.committed_at if batch else None,
+        cut=sample.cut,
+        counted=int(np.sum(counted)),
+        unresolved=int(np.sum(unresolved)),
+        unsure=int(np.sum(unsure)),
+        under_older_versions=sum(
+            audit.answers[row].version != policy_version.pk for row in rows[counted]
+        ),
+        figures=_figures(violates[counted], flagged[counted], weights[counted]),
+        previous=None,
+        bounds=estimators.bounds(violates, flagged, weights, unresolved),
+        curve=estimators.curve(violates[counted], scores[counted], weights[counted]),
+        histogram=estimators.histogram(violates[counted], scores[counted]),
+    )
+    if before is not None:
+        then = artifact.score(artifacts.load(before), texts) >= before.threshold
+        evaluation.previous = {
+            "model_version": before.number,
+            **_figures(violates[counted], then[counted], weights[counted]),
+        }
+    Evaluation.objects.bulk_create([evaluation], ignore_conflicts=True)
+    return Evaluation.objects.get(**identity)
+
+
+def items_of(evaluation: Evaluation) -> list[Item]:
+    """Every item an evaluation counted, in the audit order, with what is needed to recompute it."""
+    audit = _audit_side(evaluation.policy, evaluation.watermark, cut=evaluation.cut)
+    sample = sample_below(audit.members, batch=evaluation.batch, cut=evaluation.cut)
+    chosen = [
+        (int(row), float(weight))
+        for row, weight in zip(sample.rows, sample.weights, strict=True)
+        if audit.verdict(row) in DECISIVE
+    ]
+    model = artifacts.load(evaluation.model_version)
+    scores = artifact.score(model, example_counts([audit.examples[row] for row, _ in chosen]))
+    return [
+        Item(
+            example=audit.examples[row],
+            external_id=audit.external_ids[row],
+            label=audit.verdict(row),
+            score=float(score),
+            flagged=bool(score >= evaluation.threshold),
+            weight=weight,
+        )
+        for (row, weight), score in zip(chosen, scores, strict=True)
+    ]
+
+
+def newest(policy: Policy) -> Evaluation | None:
+    """The newest evaluation of the policy's live model."""
+    return (
+        Evaluation.objects.filter(policy=policy, model_version__status=ModelVersion.Status.LIVE)
+        .select_related("model_version", "policy_version")
+        .order_by("-id")
+        .first()
+    )
+
+
+@dataclass(frozen=True)
+class _AuditSide:
+    """The audit texts up to the furthest drawn one, row by row, and their answers."""
+
+    members: Members
+    examples: list[UUID]
+    external_ids: list[str]
+    answers: dict[int, Answer]
+
+    def verdict(self, row: int) -> str:
+        """What was answered; "" where nothing is yet."""
+        answer = self.answers.get(int(row))
+        return answer.verdict if answer else ""
+
+
+def _audit_side(policy: Policy, watermark: int, *, cut: float | None = None) -> _AuditSide:
+    """Read the audit side up to the furthest drawn text, or up to a known cut."""
+    with connection.cursor() as cursor:
+        if cut is None:
+            cursor.execute(
+                "SELECT max(position) FROM labeling_slot"
+                " WHERE policy_id = %s AND side = 'audit' AND drawn",
+                [policy.pk],
+            )
+            (cut,) = cursor.fetchone()
+        cursor.execute(
+            "SELECT there.id, there.example_id, there.external_id, there.group_hash,"
+            " there.group_u, there.u, there.batch, slot.drawn"
+            " FROM corpus_policyexample there"
+            " JOIN labeling_slot slot ON slot.policy_example_id = there.id"
+            " WHERE there.policy_id = %s AND there.side = 'audit' AND there.group_u <= %s"
+            " ORDER BY there.id",
+            [policy.pk, -1.0 if cut is None else cut],
+        )
+        rows = cursor.fetchall()
+    given = {a.policy_example: a for a in answers(policy, side=Side.AUDIT, watermark=watermark)}
+    by_row = {i: given[row[0]] for i, row in enumerate(rows) if row[0] in given}
+    answered = np.zeros(len(rows), bool)
+    answered[list(by_row)] = True
+    names: dict[bytes, int] = {}
+    members = Members(
+        group=np.array([names.setdefault(bytes(r[3]), len(names)) for r in rows], np.int64),
+        group_u=np.array([row[4] for row in rows], np.float64),
+        u=np.array([row[5] for row in rows], np.float64),
+        batch=np.array([row[6] for row in rows], np.int64),
+        drawn=np.array([row[7] for row in rows], bool),
+        answered=answered,
+    )
+    return _AuditSide(members, [row[1] for row in rows], [row[2] for row in rows], by_row)
+
+
+def _figures(
+    violates: NDArray[np.bool_], flagged: NDArray[np.bool_], weights: NDArray[np.float64]
+) -> dict[str, Any]:
+    return estimators.figures(
+        violates.astype(bool), flagged.astype(bool), weights.astype(np.float64)
+    ).as_dict()
+
+
+def _previous(version: ModelVersion) -> ModelVersion | None:
+    """The model that was live before this one."""
+    return (
+        ModelVersion.objects.filter(
+            policy_id=version.policy_id, number__lt=version.number, live_since__isnull=False
+        )
+        .order_by("-number")
+        .first()
+    )

@@ -1,0 +1,87 @@
+"""Texts into counts, once: document counts as they arrive, example counts as they are labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import numpy as np
+from django.db import transaction
+from numpy.typing import NDArray
+
+from apps.corpus.importing import Arrival
+from apps.corpus.models import Example, Side
+from apps.guardrails.learning import features
+from apps.guardrails.models import DocumentCounts, ExampleCounts
+from apps.policies.models import Policy
+
+_CHUNK = 500
+
+
+def count_documents(arrival: Arrival) -> None:
+    """Add a batch's train-side texts to the policy's document counts, in its transaction."""
+    texts = [
+        text for text, side in zip(arrival.texts, arrival.sides, strict=True) if side == Side.TRAIN
+    ]
+    if not texts:
+        return
+    added = np.zeros(features.COLUMNS, np.int32)
+    for start in range(0, len(texts), _CHUNK):
+        added += features.document_frequency(features.extract(texts[start : start + _CHUNK]))
+    row, created = DocumentCounts.objects.select_for_update().get_or_create(
+        policy=arrival.policy,
+        defaults={
+            "extractor_version": features.EXTRACTOR_VERSION,
+            "documents": len(texts),
+            "frequency": added.astype("<i4").tobytes(),
+        },
+    )
+    if not created:
+        row.documents += len(texts)
+        row.frequency = (_frequency(row) + added).astype("<i4").tobytes()
+        row.save(update_fields=["documents", "frequency"])
+
+
+def document_counts(policy: Policy) -> tuple[NDArray[np.int32], int]:
+    """The policy's document frequency of every column, and the number of documents."""
+    row = DocumentCounts.objects.filter(policy=policy).first()
+    if row is None:
+        return np.zeros(features.COLUMNS, np.int32), 0
+    return _frequency(row), row.documents
+
+
+def _frequency(row: DocumentCounts) -> NDArray[np.int32]:
+    return np.frombuffer(bytes(row.frequency), "<i4").astype(np.int32)
+
+
+def example_counts(examples: Sequence[UUID]) -> features.Counts:
+    """The counts of these examples, in this order; extracts and keeps those that are missing."""
+    blobs: dict[UUID, bytes] = {}
+    wanted = list(dict.fromkeys(examples))
+    for start in range(0, len(wanted), 5000):
+        rows = ExampleCounts.objects.filter(
+            pk__in=wanted[start : start + 5000], extractor_version=features.EXTRACTOR_VERSION
+        ).values_list("pk", "counts")
+        blobs.update((pk, bytes(counts)) for pk, counts in rows)
+    missing = [pk for pk in wanted if pk not in blobs]
+    for start in range(0, len(missing), _CHUNK):
+        blobs.update(_extract(missing[start : start + _CHUNK]))
+    return features.unpack([blobs[pk] for pk in examples])
+
+
+def _extract(examples: Sequence[UUID]) -> dict[UUID, bytes]:
+    texts = dict(Example.objects.filter(pk__in=examples).values_list("pk", "output"))
+    blobs = features.pack(features.extract([texts[pk] for pk in examples]))
+    with transaction.atomic():
+        ExampleCounts.objects.bulk_create(
+            [
+                ExampleCounts(
+                    example_id=pk, extractor_version=features.EXTRACTOR_VERSION, counts=blob
+                )
+                for pk, blob in zip(examples, blobs, strict=True)
+            ],
+            update_conflicts=True,
+            unique_fields=["example"],
+            update_fields=["extractor_version", "counts"],
+        )
+    return dict(zip(examples, blobs, strict=True))

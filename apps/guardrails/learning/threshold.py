@@ -1,0 +1,217 @@
+"""Where to draw the line (ml.md section 5, decisions.md 15).
+
+An item is flagged when c >= threshold. Uses SciPy inside the functions: for workers only.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+CONFIDENCE = 0.95
+ENOUGH_NEGATIVES = 60
+"""Below this many random complying items a threshold is provisional (ml.md section 3)."""
+
+FLAGS_NOTHING = 1.0
+"""As c < 1 always."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the owner wants; None where nothing was said. At least one must be set.
+
+    false_positive_rate: at most this share of complying texts is flagged, in (0, 1).
+    recall: at least this share of violating texts is flagged, in (0, 1).
+    cost_ratio: a miss costs this many times what a false alarm costs, above 0.
+    """
+
+    false_positive_rate: float | None = 0.05
+    recall: float | None = None
+    cost_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A threshold and how it came about.
+
+    threshold: in (0, 1]; 1 flags nothing.
+    rule: the target that decided: "false_positive_rate", "recall" or "cost".
+    provisional: too few items for the target, or fewer than ENOUGH_NEGATIVES complying ones.
+    note: one clause for a page.
+    """
+
+    threshold: float
+    rule: str
+    provisional: bool
+    note: str
+
+
+def upper_bound(successes: int, trials: int, confidence: float = CONFIDENCE) -> float:
+    """One-sided upper bound on a proportion (Clopper & Pearson 1934), in (0, 1]; 1 of none."""
+    from scipy.special import betaincinv
+
+    _check(successes, trials)
+    if successes == trials:
+        return 1.0
+    return float(betaincinv(successes + 1, trials - successes, confidence))
+
+
+def lower_bound(successes: int, trials: int, confidence: float = CONFIDENCE) -> float:
+    """One-sided lower bound on a proportion (Clopper & Pearson 1934), in [0, 1); 0 of none."""
+    from scipy.special import betaincinv
+
+    _check(successes, trials)
+    if successes == 0:
+        return 0.0
+    return float(betaincinv(successes, trials - successes + 1, 1 - confidence))
+
+
+def interval(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Two-sided interval of a proportion (Clopper & Pearson 1934), within [0, 1]."""
+    one_sided = (1 + confidence) / 2
+    return lower_bound(successes, trials, one_sided), upper_bound(successes, trials, one_sided)
+
+
+def _check(successes: int, trials: int) -> None:
+    if not 0 <= successes <= trials:
+        raise ValueError(f"{successes} of {trials} is no proportion")
+
+
+def negatives_needed(rate: float) -> int:
+    """How many complying items, none flagged, show a rate below `rate` with 95 % confidence.
+
+    ceil(ln(0.05) / ln(1 - rate)): 59 for 5 %, 299 for 1 %. The same number of violating items,
+    all flagged, shows a recall above 1 - rate. Raises ValueError outside (0, 1).
+    """
+    if not 0 < rate < 1:
+        raise ValueError("a rate is between 0 and 1")
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-rate))
+
+
+def choose(
+    probabilities: NDArray[np.float64], violates: NDArray[np.bool_], targets: Targets
+) -> Choice:
+    """The threshold for the targets: the false-positive limit wins, then recall, then cost.
+
+    The promise of a limit holds in 95 % of cases if the items are independent of the classifier
+    and of each other; on out-of-fold scores it is an aim (ml.md sections 3 and 5).
+
+    Args:
+        probabilities: calibrated c of each item, in [0, 1), (items).
+        violates: the label of each item, (items).
+
+    Raises ValueError for probabilities out of range, targets out of range or no target.
+    """
+    if not ((probabilities >= 0) & (probabilities < 1)).all():
+        raise ValueError("probabilities are at least 0 and below 1")
+    _check_targets(targets)
+    negatives = np.sort(probabilities[~violates])[::-1]
+    positives = np.sort(probabilities[violates])[::-1]
+    if targets.false_positive_rate is not None:
+        return _for_false_positives(negatives, targets.false_positive_rate)
+    if targets.recall is not None:
+        return _for_recall(positives, len(negatives), targets.recall)
+    return _for_cost(len(negatives), targets.cost_ratio or 1.0)
+
+
+def _check_targets(targets: Targets) -> None:
+    rates = (targets.false_positive_rate, targets.recall)
+    if any(rate is not None and not 0 < rate < 1 for rate in rates):
+        raise ValueError("a targeted rate is between 0 and 1")
+    cost = targets.cost_ratio
+    if cost is not None and not 0 < cost < math.inf:
+        raise ValueError("a cost ratio is above 0")
+    if cost is None and rates == (None, None):
+        raise ValueError("no target is set")
+
+
+def _for_false_positives(negatives: NDArray[np.float64], limit: float) -> Choice:
+    """The lowest threshold whose upper bound on the false-positive rate is within the limit.
+
+    With k flagged allowed it stands just above the (k + 1)th highest negative, and so above all
+    that are equal to it: the order statistic for which the Clopper-Pearson bound is exact.
+    """
+    count, needed = len(negatives), negatives_needed(limit)
+    aim = f"aims at {_percent(limit)} of good traffic"
+    if not count:
+        note = f"{aim}; there are no negatives yet, {needed} are needed, so it flags nothing"
+        return Choice(FLAGS_NOTHING, "false_positive_rate", True, note)
+    if upper_bound(0, count) > limit:
+        note = (
+            f"{aim}; {_negatives(count)} fewer than the {needed} needed, "
+            "so it stands just above the highest of them"
+        )
+        return Choice(_above(negatives[0]), "false_positive_rate", True, note)
+    allowed = _allowed(count, limit)
+    threshold = _above(negatives[allowed])
+    flagged = int((negatives >= threshold).sum())
+    note = f"{aim}; it flags {flagged} of {count} negatives, which leaves room for chance"
+    provisional = count < ENOUGH_NEGATIVES
+    return Choice(threshold, "false_positive_rate", provisional, _hedge(note, provisional))
+
+
+def _allowed(count: int, limit: float) -> int:
+    """The most of `count` whose upper bound is within the limit; 0's must be."""
+    low, high = 0, count
+    while high - low > 1:
+        middle = (low + high) // 2
+        if upper_bound(middle, count) <= limit:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _for_recall(positives: NDArray[np.float64], negatives: int, target: float) -> Choice:
+    """The highest threshold whose lower bound on recall reaches the target."""
+    count, needed = len(positives), negatives_needed(1 - target)
+    aim = f"aims at catching {_percent(target)} of violations"
+    if not count:
+        note = f"{aim}; there are no positives yet, {needed} are needed, so it stands at one half"
+        return Choice(0.5, "recall", True, note)
+    if lower_bound(count, count) < target:
+        note = (
+            f"{aim}; {count} {'positive is' if count == 1 else 'positives are'} fewer than the "
+            f"{needed} needed, so it stands at the lowest of them"
+        )
+        return Choice(_at(positives[-1]), "recall", True, note)
+    # To catch at least the target is to miss at most the rest, and the bounds are symmetric.
+    missable = _allowed(count, 1 - target)
+    threshold = _at(positives[count - 1 - missable])
+    caught = int((positives >= threshold).sum())
+    provisional = negatives < ENOUGH_NEGATIVES
+    note = f"{aim}; it flags {caught} of {count} positives, which leaves room for chance"
+    return Choice(threshold, "recall", provisional, _hedge(note, provisional))
+
+
+def _for_cost(negatives: int, ratio: float) -> Choice:
+    """Least expected cost: flag when c * ratio >= 1 - c."""
+    provisional = negatives < ENOUGH_NEGATIVES
+    note = f"a miss costs {ratio:g} times a false alarm"
+    return Choice(_at(1 / (1 + ratio)), "cost", provisional, _hedge(note, provisional))
+
+
+def _above(probability: float) -> float:
+    return float(np.nextafter(probability, np.inf))
+
+
+def _at(probability: float) -> float:
+    """The probability, but never 0."""
+    return max(float(probability), float(np.nextafter(0.0, 1.0)))
+
+
+def _hedge(note: str, provisional: bool) -> str:
+    if not provisional:
+        return note
+    return f"{note}; provisional, as there are fewer than {ENOUGH_NEGATIVES} negatives"
+
+
+def _negatives(count: int) -> str:
+    return "1 negative is" if count == 1 else f"{count} negatives are"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g} %"

@@ -1,0 +1,72 @@
+"""Which model is live, and what the learning stream should ask next."""
+
+from __future__ import annotations
+
+import numpy as np
+from django.db import connection
+from django.utils import timezone
+
+from apps.accounts.actor import Actor
+from apps.accounts.audit import record
+from apps.guardrails import artifacts
+from apps.guardrails.models import ModelVersion
+from apps.labeling.queue import EXPLORATION_SHARE, set_priorities
+from apps.policies.models import Policy
+
+POOL = 20_000
+_CHUNK = 500
+
+
+def live_model(policy: Policy) -> ModelVersion | None:
+    """The one model version that speaks for the policy now."""
+    return (
+        ModelVersion.objects.filter(policy=policy, status=ModelVersion.Status.LIVE)
+        .select_related("dataset", "policy_version")
+        .first()
+    )
+
+
+def make_live(actor: Actor, version: ModelVersion) -> None:
+    """Move the live pointer, in the caller's transaction; the old model retires."""
+    ModelVersion.objects.filter(
+        policy_id=version.policy_id, status=ModelVersion.Status.LIVE
+    ).exclude(pk=version.pk).update(status=ModelVersion.Status.RETIRED)
+    ModelVersion.objects.filter(pk=version.pk).update(
+        status=ModelVersion.Status.LIVE, live_since=timezone.now()
+    )
+    record(actor, "model.live", version, number=version.number)
+
+
+def rank_learning_stream(policy: Policy) -> int:
+    """Score a uniform draw of free train-side examples and rank them by uncertainty.
+
+    The priority is the entropy of c in bits, (0, 1]: most uncertain first. Returns how many
+    were ranked. Nobody waits for this: until it is done the older ranking stands.
+
+    Exploration draws go up from u = 0 and must stay a random sample, so what is ranked starts
+    above the share of u that is left to them.
+    """
+    version = live_model(policy)
+    if version is None:
+        return 0
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT slot.id, there.example_id FROM labeling_slot slot"
+            " JOIN corpus_policyexample there ON there.id = slot.policy_example_id"
+            " WHERE slot.policy_id = %s AND slot.state = 'free' AND slot.side = 'train'"
+            " AND slot.skips < 2 AND slot.position >= %s ORDER BY slot.position LIMIT %s",
+            [policy.pk, EXPLORATION_SHARE, POOL],
+        )
+        pool = cursor.fetchall()
+        for start in range(0, len(pool), _CHUNK):
+            part = pool[start : start + _CHUNK]
+            cursor.execute(
+                "SELECT output FROM unnest(%s::uuid[]) WITH ORDINALITY AS wanted(id, position)"
+                " JOIN corpus_example USING (id) ORDER BY position",
+                [[example for _, example in part]],
+            )
+            c = artifacts.score_texts(version, [text for (text,) in cursor.fetchall()])
+            entropy = -(c * np.log2(c) + (1 - c) * np.log2(1 - c))
+            priority = np.clip(np.nan_to_num(entropy), 1e-9, 1.0)
+            set_priorities(policy, [slot for slot, _ in part], priority.tolist())
+    return len(pool)

@@ -1,0 +1,249 @@
+"""Giving and undoing labels: append-only revisions, one line of them a slot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from apps.accounts.actor import Actor
+from apps.accounts.audit import record
+from apps.base.gate import check_text
+from apps.base.ids import uuid7
+from apps.base.problems import FieldError, Problem
+from apps.corpus.models import Side
+from apps.labeling.models import (
+    DECISIVE,
+    Label,
+    LabelCounter,
+    Lease,
+    Slot,
+    State,
+    Verdict,
+)
+from apps.labeling.queue import LEASE, Item, _items, release_beyond
+from apps.policies.models import Policy, PolicyVersion
+
+MAXIMUM_RATIONALE = 10_000
+
+
+@dataclass(frozen=True)
+class LabelEvent:
+    """What the apps to the right are told after a label is committed."""
+
+    policy: Policy
+    side: str
+    decisive: bool
+    since_frozen: int
+
+
+# Called after commit; guardrails_site/wiring.py fills it.
+on_label: list[Callable[[LabelEvent], None]] = []
+
+
+def submit_label(
+    actor: Actor,
+    *,
+    lease: Lease,
+    verdict: str,
+    rules: Sequence[str] = (),
+    severity: int | None = None,
+    rationale: str = "",
+    seconds: float | None = None,
+) -> Label:
+    """Answer a leased item. Submitting the same lease again returns the first answer.
+
+    An answer after the lease ran out still counts while the slot is free; if somebody else has
+    it by then, the answer is kept as an extra one and nothing is thrown away.
+    """
+    _check(lease.policy_version_id, verdict, rules, severity, rationale, seconds)
+    label = Label(
+        policy_id=lease.policy_id,
+        annotator_id=actor.membership_id,
+        policy_version_id=lease.policy_version_id,
+        lease_id=lease.pk,
+        stream=lease.stream,
+        verdict=verdict,
+        rules=sorted(set(rules)),
+        severity=severity,
+        rationale=rationale,
+        seconds=seconds,
+        created_at=timezone.now(),
+    )
+    with transaction.atomic():
+        slot = Slot.objects.select_for_update(no_key=True).get(pk=lease.slot_id)
+        first = Label.objects.filter(lease_id=lease.pk).exclude(verdict=Verdict.RETRACTED).first()
+        if first is not None:
+            return first
+        label.policy_example_id = slot.policy_example_id
+        if slot.lease_id == lease.pk or slot.state == State.FREE:
+            label.slot_id = slot.pk
+            label.supersedes_id = slot.label_id
+        event = _append(label, slot, lease.policy)
+        record(actor, "label.submit", label, verdict=verdict, sequence=label.sequence)
+    _tell(event)
+    return label
+
+
+def undo_label(actor: Actor, *, policy: Policy) -> tuple[Item, Label]:
+    """Take back the person's last answer here and give them the item again.
+
+    Returns the item and the answer that was taken back, to be shown as it was.
+    """
+    with transaction.atomic():
+        last = (
+            Label.objects.filter(policy=policy, annotator=actor.membership_id, slot__isnull=False)
+            .exclude(verdict=Verdict.RETRACTED)
+            .filter(superseded_by=None)
+            .order_by("-sequence")
+            .first()
+        )
+        if last is None:
+            raise Problem("There is nothing to undo.", code="nothing_to_undo", status=409)
+        slot = Slot.objects.select_for_update(no_key=True).get(pk=last.slot_id)
+        if slot.label_id != last.pk:
+            raise Problem("This answer was revised since.", code="revised", status=409)
+        release_beyond(actor, policy=policy, keep=1)
+        lease = Lease.objects.create(
+            policy=policy,
+            slot=slot,
+            membership=actor.membership,
+            policy_version_id=last.policy_version_id,
+            stream=last.stream,
+            expires_at=timezone.now() + LEASE,
+        )
+        retraction = Label(
+            policy=policy,
+            slot=slot,
+            policy_example_id=slot.policy_example_id,
+            annotator=actor.membership,
+            policy_version_id=last.policy_version_id,
+            lease_id=last.lease_id,
+            stream=last.stream,
+            verdict=Verdict.RETRACTED,
+            supersedes=last,
+            created_at=timezone.now(),
+        )
+        event = _append(retraction, slot, policy, lease=lease.pk, before=last.verdict)
+        record(actor, "label.undo", last, sequence=retraction.sequence)
+    _tell(event)
+    return _items("lease.id = %s", [lease.pk])[0], last
+
+
+def counts(policy: Policy) -> LabelCounter:
+    """The policy's label counts (all zero before its first label)."""
+    return LabelCounter.objects.filter(policy=policy).first() or LabelCounter(policy=policy)
+
+
+def current_verdicts(policy_examples: Sequence[int]) -> dict[int, str]:
+    """The current answer of each of these examples that has one."""
+    rows = Slot.objects.filter(policy_example__in=policy_examples, state=State.ANSWERED)
+    return dict(rows.values_list("policy_example", "label__verdict"))
+
+
+@lru_cache(maxsize=256)
+def rules_of(version: UUID) -> tuple[dict[str, Any], ...]:
+    """The rules of a published version, which never changes."""
+    rules = PolicyVersion.objects.get(pk=version).rules.order_by("position")
+    fields = ("key", "polarity", "text", "severity", "action", "examples")
+    return tuple({name: getattr(rule, name) for name in fields} for rule in rules)
+
+
+@lru_cache(maxsize=256)
+def number_of(version: UUID) -> int:
+    """The number people say of a published version."""
+    return int(PolicyVersion.objects.values_list("number", flat=True).get(pk=version))
+
+
+def _check(
+    version: UUID,
+    verdict: str,
+    rules: Sequence[str],
+    severity: int | None,
+    rationale: str,
+    seconds: float | None,
+) -> None:
+    errors = []
+    if verdict not in (*DECISIVE, Verdict.UNSURE):
+        errors.append(FieldError("/verdict", "Verdicts are: violates, complies, unsure."))
+    known = {rule["key"] for rule in rules_of(version)}
+    for position, key in enumerate(rules):
+        if key not in known:
+            errors.append(
+                FieldError(
+                    f"/rules/{position}", f"This version's rules: {', '.join(sorted(known))}."
+                )
+            )
+    if severity is not None and not 1 <= severity <= 4:
+        errors.append(FieldError("/severity", "Severity is 1, 2, 3 or 4."))
+    check_text(rationale)
+    if len(rationale) > MAXIMUM_RATIONALE:
+        errors.append(FieldError("/rationale", f"At most {MAXIMUM_RATIONALE:,} characters."))
+    if seconds is not None and not 0 <= seconds <= 86_400:
+        errors.append(FieldError("/seconds", "0 to 86,400 seconds."))
+    if errors:
+        raise Problem("The label was not saved.", errors=errors)
+
+
+_ADVANCE = """
+INSERT INTO labeling_labelcounter AS counter (policy_id, sequence, train_given, train_frozen,
+    train_violates, train_complies, audit_violates, audit_complies, unsure)
+VALUES (%(policy)s, 1, %(given)s, 0, %(train_violates)s, %(train_complies)s, %(audit_violates)s,
+    %(audit_complies)s, %(unsure)s)
+ON CONFLICT (policy_id) DO UPDATE SET sequence = counter.sequence + 1,
+    train_given = counter.train_given + excluded.train_given,
+    train_violates = counter.train_violates + excluded.train_violates,
+    train_complies = counter.train_complies + excluded.train_complies,
+    audit_violates = counter.audit_violates + excluded.audit_violates,
+    audit_complies = counter.audit_complies + excluded.audit_complies,
+    unsure = counter.unsure + excluded.unsure
+RETURNING sequence, train_given - train_frozen
+"""
+
+
+def _append(
+    label: Label, slot: Slot, policy: Policy, *, lease: UUID | None = None, before: str = ""
+) -> LabelEvent:
+    """Number the revision, insert it, and make it the slot's current one.
+
+    Args:
+        lease: the lease the slot goes back to (undo); None when it is answered.
+        before: the verdict that this revision takes back.
+    """
+    label.id = label.id or uuid7()
+    steps = dict.fromkeys(
+        ("train_violates", "train_complies", "audit_violates", "audit_complies", "unsure"), 0
+    )
+    if label.slot_id is not None:
+        for verdict, step in ((before, -1), (label.verdict, +1)):
+            if verdict == Verdict.UNSURE:
+                steps["unsure"] += step
+            elif verdict in DECISIVE:
+                steps[f"{slot.side}_{verdict}"] += step
+    decisive = label.slot_id is not None and label.verdict in DECISIVE
+    given = int(decisive and slot.side == Side.TRAIN)
+    with connection.cursor() as cursor:
+        cursor.execute(_ADVANCE, {"policy": label.policy_id, "given": given, **steps})
+        label.sequence, since_frozen = cursor.fetchone()
+        label.save(force_insert=True)
+        if label.slot_id is not None:
+            cursor.execute(
+                "UPDATE labeling_slot SET state = %s, label_id = %s, lease_id = %s, drawn = true"
+                " WHERE id = %s",
+                [State.LEASED if lease else State.ANSWERED, label.pk, lease, slot.pk],
+            )
+        cursor.execute(
+            "UPDATE labeling_lease SET closed = true WHERE id = %s AND NOT closed",
+            [label.lease_id],
+        )
+    return LabelEvent(policy, slot.side, decisive, since_frozen)
+
+
+def _tell(event: LabelEvent) -> None:
+    for listener in on_label:
+        listener(event)

@@ -1,0 +1,273 @@
+"""Drawing the next item: leases on slots, taken by SKIP LOCKED.
+
+Drawing never counts or sorts the pool: every stream is a partial index over free slots.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from apps.accounts.actor import Actor
+from apps.accounts.audit import record
+from apps.base.ids import uuid7
+from apps.base.problems import FieldError, Problem
+from apps.corpus.importing import Arrival
+from apps.labeling.models import Lease, Stream
+from apps.policies.models import Policy
+
+LEASE = timedelta(minutes=15)
+MOST_LEASES = 2
+EXPLORATION_SHARE = 0.3
+
+
+@dataclass(frozen=True)
+class Item:
+    """A leased example as its annotator sees it: never its side, stream or score."""
+
+    lease: UUID
+    expires_at: datetime
+    example: UUID
+    external_id: str
+    prompt: str
+    output: str
+    context: str
+    model: str
+    language: str
+    version: UUID
+
+
+def open_slots(arrival: Arrival) -> None:
+    """Make a batch's slots, in its transaction.
+
+    On the audit side one text a group is asked for: the one with the lowest u. Where a newcomer
+    is lower than the one that waited so far, they change places; what is answered stays so.
+    """
+    values = {"policy": arrival.policy.pk, "batch": arrival.number}
+    with connection.cursor() as cursor:
+        cursor.execute(_OPEN_SLOTS, values)
+        cursor.execute(_HOLD_BACK, values)
+
+
+_OPEN_SLOTS = """
+WITH touched AS (
+    SELECT DISTINCT group_hash FROM corpus_policyexample
+    WHERE policy_id = %(policy)s AND batch = %(batch)s AND side = 'audit'
+), first AS (
+    SELECT DISTINCT ON (group_hash) id FROM corpus_policyexample
+    WHERE policy_id = %(policy)s AND group_hash IN (SELECT group_hash FROM touched)
+    ORDER BY group_hash, u, id
+)
+INSERT INTO labeling_slot (policy_id, policy_example_id, side, position, priority, state, drawn,
+    skips)
+SELECT policy_id, id, side, CASE side WHEN 'audit' THEN group_u ELSE u END, 0,
+    CASE WHEN side = 'audit' AND id NOT IN (SELECT id FROM first) THEN 'held' ELSE 'free' END,
+    false, 0
+FROM corpus_policyexample WHERE policy_id = %(policy)s AND batch = %(batch)s ORDER BY id
+"""
+_HOLD_BACK = """
+UPDATE labeling_slot SET state = 'held'
+FROM corpus_policyexample older
+WHERE labeling_slot.policy_example_id = older.id AND labeling_slot.state = 'free'
+    AND older.policy_id = %(policy)s AND older.side = 'audit' AND older.batch < %(batch)s
+    AND EXISTS (
+        SELECT 1 FROM corpus_policyexample newer
+        WHERE newer.policy_id = %(policy)s AND newer.batch = %(batch)s AND newer.side = 'audit'
+            AND newer.group_hash = older.group_hash AND (newer.u, newer.id) < (older.u, older.id))
+    AND older.group_hash IN (
+        SELECT group_hash FROM corpus_policyexample
+        WHERE policy_id = %(policy)s AND batch = %(batch)s AND side = 'audit')
+"""
+
+
+def next_item(actor: Actor, *, policy: Policy) -> Item | None:
+    """The item this person works on next, or None when there is nothing to do.
+
+    A person holds at most two: whoever holds two already gets the older one again.
+    """
+    held = held_items(actor, policy=policy)
+    if len(held) >= MOST_LEASES:
+        return held[0]
+    return draw(actor, policy=policy)
+
+
+def held_items(actor: Actor, *, policy: Policy) -> list[Item]:
+    """What the person holds, oldest first: closing the tab loses nothing."""
+    return _items(
+        "lease.membership_id = %s AND lease.policy_id = %s AND NOT lease.closed"
+        " AND lease.expires_at > %s ORDER BY lease.id",
+        [actor.membership_id, policy.pk, timezone.now()],
+    )
+
+
+def draw(actor: Actor, *, policy: Policy) -> Item | None:
+    """Lease one more free slot to the person, from the audit or the learning stream."""
+    if policy.current_version_id is None or policy.status != Policy.Status.ACTIVE:
+        return None
+    lease = _draw(actor, policy)
+    if lease is None and expire_leases(policy):
+        lease = _draw(actor, policy)
+    return _items("lease.id = %s", [lease])[0] if lease else None
+
+
+@transaction.atomic
+def skip(actor: Actor, *, lease: Lease, reason: str) -> None:
+    """Pass an item on: to another person, and after two of them to an owner."""
+    reason = reason.strip()
+    if not 1 <= len(reason) <= 300:
+        raise Problem(
+            "Say in a few words why you skip it.",
+            errors=[FieldError("/reason", "1 to 300 characters.")],
+        )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE labeling_slot SET state = 'free', lease_id = NULL, skips = skips + 1"
+            " WHERE id = %s AND lease_id = %s AND state = 'leased'",
+            [lease.slot_id, lease.pk],
+        )
+        if not cursor.rowcount:
+            raise Problem(
+                "You do not hold this item any more; nothing was changed.",
+                code="lease_over",
+                status=409,
+            )
+        cursor.execute("UPDATE labeling_lease SET closed = true WHERE id = %s", [lease.pk])
+        cursor.execute(
+            "INSERT INTO labeling_skip (slot_id, membership_id, reason, created_at)"
+            " VALUES (%s, %s, %s, now()) ON CONFLICT DO NOTHING",
+            [lease.slot_id, actor.membership_id, reason],
+        )
+    record(actor, "label.skip", lease, reason=reason)
+
+
+def release_beyond(actor: Actor, *, policy: Policy, keep: int) -> None:
+    """Give back all but the `keep` oldest items of a person."""
+    for item in held_items(actor, policy=policy)[keep:]:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE labeling_slot SET state = 'free', lease_id = NULL"
+                " WHERE lease_id = %s AND state = 'leased'",
+                [item.lease],
+            )
+            cursor.execute("UPDATE labeling_lease SET closed = true WHERE id = %s", [item.lease])
+
+
+def expire_leases(policy: Policy | None = None) -> int:
+    """Free the slots of leases that ran out (of one policy, or of all); returns how many."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH over AS (
+                UPDATE labeling_lease SET closed = true
+                WHERE id IN (
+                    SELECT id FROM labeling_lease WHERE NOT closed AND expires_at < %s
+                        AND (%s::uuid IS NULL OR policy_id = %s)
+                    FOR UPDATE SKIP LOCKED)
+                RETURNING id, slot_id
+            )
+            UPDATE labeling_slot slot SET state = 'free', lease_id = NULL
+            FROM over WHERE slot.id = over.slot_id AND slot.lease_id = over.id
+                AND slot.state = 'leased'
+            """,
+            [timezone.now(), policy and policy.pk, policy and policy.pk],
+        )
+        return int(cursor.rowcount)
+
+
+def set_priorities(policy: Policy, slots: Sequence[int], priorities: Sequence[float]) -> None:
+    """Rank free train-side slots for the learning stream; the others keep their priority."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE labeling_slot slot SET priority = given.priority
+            FROM unnest(%s::bigint[], %s::float8[]) AS given(id, priority)
+            WHERE slot.id = given.id AND slot.policy_id = %s AND slot.state = 'free'
+            """,
+            [list(slots), list(priorities), policy.pk],
+        )
+
+
+# each stream's free slots in its order; a person is not offered again what they skipped
+_STREAMS = {
+    Stream.AUDIT: "side = 'audit' AND skips < 2 ORDER BY position",
+    Stream.EXPLORATION: "side = 'train' AND skips < 2 ORDER BY position",
+    Stream.LEARNING: "side = 'train' AND skips < 2 ORDER BY priority DESC, position",
+}
+_CLAIM = """
+WITH found AS (
+    SELECT id, side, priority FROM labeling_slot
+    WHERE policy_id = %(policy)s AND state = 'free'
+        AND NOT EXISTS (
+            SELECT 1 FROM labeling_skip
+            WHERE slot_id = labeling_slot.id AND membership_id = %(person)s)
+        AND {order} LIMIT 1 FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE labeling_slot slot SET state = 'leased', lease_id = %(lease)s, drawn = true
+    FROM found WHERE slot.id = found.id AND slot.state = 'free'
+    RETURNING slot.id, slot.side, slot.priority
+)
+INSERT INTO labeling_lease (id, policy_id, slot_id, membership_id, policy_version_id, stream,
+    expires_at, closed)
+SELECT %(lease)s, %(policy)s, taken.id, %(person)s, %(version)s,
+    CASE WHEN taken.side = 'audit' THEN 'audit'
+         WHEN %(ranked)s AND taken.priority > 0 THEN 'learning' ELSE 'exploration' END,
+    %(until)s, false
+FROM taken RETURNING id
+"""
+
+
+def _draw(actor: Actor, policy: Policy) -> UUID | None:
+    lease = uuid7()
+    values: dict[str, Any] = {
+        "policy": policy.pk,
+        "person": actor.membership_id,
+        "version": policy.current_version_id,
+        "lease": lease,
+        "until": timezone.now() + LEASE,
+    }
+    owner = policy.own_role != "annotator"
+    with transaction.atomic(), connection.cursor() as cursor:
+        # a lease lost in a power cut is drawn again; only answers must reach the disk
+        cursor.execute("SET LOCAL synchronous_commit = off")
+        for stream in _order_of_streams(policy):
+            values["ranked"] = stream == Stream.LEARNING
+            cursor.execute(_CLAIM.format(order=_STREAMS[stream]), values)
+            if cursor.fetchone():
+                return lease
+        if owner:
+            values["ranked"] = False
+            cursor.execute(_CLAIM.format(order="skips >= 2 ORDER BY id"), values)
+            if cursor.fetchone():
+                return lease
+    return None
+
+
+def _order_of_streams(policy: Policy) -> list[Stream]:
+    """The stream that is drawn from, then those to fall back on when it is empty."""
+    learning = Stream.EXPLORATION if random.random() < EXPLORATION_SHARE else Stream.LEARNING
+    if random.random() < policy.audit_share:
+        return [Stream.AUDIT, learning]
+    return [learning, Stream.AUDIT]
+
+
+def _items(condition: str, values: list[Any]) -> list[Item]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT lease.id, lease.expires_at, example.id, there.external_id, example.prompt,"
+            " example.output, example.context, example.model, example.language,"
+            " lease.policy_version_id"
+            " FROM labeling_lease lease"
+            " JOIN labeling_slot slot ON slot.id = lease.slot_id"
+            " JOIN corpus_policyexample there ON there.id = slot.policy_example_id"
+            " JOIN corpus_example example ON example.id = there.example_id"
+            f" WHERE {condition}",
+            values,
+        )
+        return [Item(*row) for row in cursor.fetchall()]

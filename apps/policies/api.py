@@ -1,0 +1,195 @@
+"""The policies API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.accounts.actor import Actor
+from apps.accounts.endpoint import Endpoint, validated
+from apps.accounts.models import Membership
+from apps.base.keyset import paginate
+from apps.base.lists import ListQuery, cursor_of, list_answer
+from apps.base.problems import NotFound, Problem
+from apps.base.schema import listed
+from apps.policies import serializers as shapes
+from apps.policies import services
+from apps.policies.models import Policy, PolicyVersion
+from apps.policies.permissions import load_policy
+from apps.policies.specification import compare
+
+_DRAFT_FIELDS = ("stages", "definition", "scope", "rationale", "rules")
+
+
+class PolicyList(Endpoint):
+    requires = {"GET": "policies.list", "POST": "policies.create"}
+
+    @extend_schema(parameters=[ListQuery], responses=listed(shapes.PolicyShape))
+    def get(self, request: Request) -> Response:
+        query = validated(ListQuery, request.query_params.dict())
+        rows = (
+            Policy.objects.visible_to(self.actor)
+            .with_role_of(self.actor)
+            .select_related("current_version")
+        )
+        page = paginate(rows, cursor=cursor_of(query["cursor"]), size=query["page_size"])
+        return Response(list_answer(request, page, shapes.show_policy))
+
+    @extend_schema(request=shapes.PolicyIn, responses={201: shapes.PolicyWithDraftShape})
+    def post(self, request: Request) -> Response:
+        data = validated(shapes.PolicyIn, request.data)
+        policy = services.create_policy(
+            self.actor,
+            slug=data["slug"],
+            name=data["name"],
+            specification={name: data[name] for name in _DRAFT_FIELDS if name in data},
+            targets=data.get("targets"),
+            settings=data.get("settings"),
+        )
+        answer = {**shapes.show_policy(policy), "draft": shapes.show_draft(policy.draft)}
+        return Response(answer, status=201)
+
+
+class PolicyDetail(Endpoint):
+    requires = {"GET": "policies.view", "PATCH": "policies.edit"}
+    load = staticmethod(load_policy)
+
+    @extend_schema(responses=shapes.PolicyShape)
+    def get(self, request: Request, slug: str) -> Response:
+        return Response(shapes.show_policy(self.target))
+
+    @extend_schema(request=shapes.PolicyPatch, responses=shapes.PolicyShape)
+    def patch(self, request: Request, slug: str) -> Response:
+        data = validated(shapes.PolicyPatch, request.data)
+        services.change_settings(
+            self.actor,
+            policy=self.target,
+            targets=data.get("targets", {}),
+            settings=data.get("settings", {}),
+        )
+        if "retired" in data:
+            services.retire_policy(self.actor, policy=self.target, retired=data["retired"])
+        return Response(shapes.show_policy(self.target))
+
+
+class PolicyDraftDetail(Endpoint):
+    """The draft; send If-Match with its revision, or * to write over whatever is there."""
+
+    requires = {"GET": "policies.edit", "PUT": "policies.edit"}
+    load = staticmethod(load_policy)
+
+    @extend_schema(responses=shapes.DraftShape)
+    def get(self, request: Request, slug: str) -> Response:
+        draft = self.target.draft
+        return Response(shapes.show_draft(draft), headers={"ETag": f'"{draft.revision}"'})
+
+    @extend_schema(request=shapes.SpecificationIn, responses=shapes.DraftShape)
+    def put(self, request: Request, slug: str) -> Response:
+        data = validated(shapes.SpecificationIn, request.data)
+        draft = services.save_draft(
+            self.actor, policy=self.target, specification=data, revision=_revision(request)
+        )
+        return Response(shapes.show_draft(draft), headers={"ETag": f'"{draft.revision}"'})
+
+
+class PolicyPublish(Endpoint):
+    requires = {"POST": "policies.edit"}
+    load = staticmethod(load_policy)
+
+    @extend_schema(request=None, responses={201: shapes.VersionShape})
+    def post(self, request: Request, slug: str) -> Response:
+        version = services.publish_version(self.actor, policy=self.target)
+        return Response(shapes.show_version(version), status=201)
+
+
+class VersionList(Endpoint):
+    requires = {"GET": "policies.view"}
+    load = staticmethod(load_policy)
+
+    @extend_schema(parameters=[ListQuery], responses=listed(shapes.VersionShape))
+    def get(self, request: Request, slug: str) -> Response:
+        query = validated(ListQuery, request.query_params.dict())
+        rows = self.target.versions.prefetch_related("rules")
+        page = paginate(
+            rows, cursor=cursor_of(query["cursor"]), size=query["page_size"], order=("-number",)
+        )
+        return Response(list_answer(request, page, shapes.show_version))
+
+
+def load_version(actor: Actor, slug: str, number: int) -> PolicyVersion:
+    """A published version of a policy the actor can see; its policy carries the actor's role."""
+    policy = load_policy(actor, slug)
+    version = policy.versions.filter(number=number).first()
+    if version is None:
+        raise NotFound
+    version.policy = policy
+    return version
+
+
+class VersionDetail(Endpoint):
+    requires = {"GET": "versions.view"}
+    load = staticmethod(load_version)
+
+    @extend_schema(responses=shapes.VersionShape)
+    def get(self, request: Request, slug: str, number: int) -> Response:
+        return Response(shapes.show_version(self.target))
+
+
+class VersionDiff(Endpoint):
+    """What a version changed against the one before it, or against `?against=`."""
+
+    requires = {"GET": "versions.view"}
+    load = staticmethod(load_version)
+
+    @extend_schema(responses=shapes.ChangeShape(many=True))
+    def get(self, request: Request, slug: str, number: int) -> Response:
+        text = request.query_params.get("against", str(number - 1))
+        if not text.isdecimal() or len(text) > 9:
+            raise Problem("`against` is the number of a version.", code="against")
+        other = self.target.policy.versions.filter(number=int(text)).first()
+        if other is None and int(text) != 0:
+            raise NotFound
+        before = other.specification if other else services.NOTHING
+        changes = compare(before, self.target.specification)
+        return Response([shapes.show_change(change) for change in changes])
+
+
+class RoleList(Endpoint):
+    requires = {"GET": "policies.edit", "PUT": "policies.edit"}
+    load = staticmethod(load_policy)
+
+    @extend_schema(responses=shapes.RoleShape(many=True))
+    def get(self, request: Request, slug: str) -> Response:
+        return Response(self._shown())
+
+    @extend_schema(request=shapes.RoleIn, responses=shapes.RoleShape(many=True))
+    def put(self, request: Request, slug: str) -> Response:
+        data = validated(shapes.RoleIn, request.data)
+        membership = Membership.objects.filter(
+            pk=data["member"], workspace=self.actor.workspace
+        ).first()
+        if membership is None:
+            raise NotFound
+        role = "" if data["role"] == "none" else data["role"]
+        services.set_role(self.actor, policy=self.target, membership=membership, role=role)
+        return Response(self._shown())
+
+    def _shown(self) -> list[dict[str, Any]]:
+        rows = self.target.roles.select_related("membership__user").order_by("id")
+        return [shapes.show_role(row) for row in rows]
+
+
+def _revision(request: Request) -> int | None:
+    text = request.headers.get("If-Match", "").strip().strip('"')
+    if text == "*":
+        return None
+    if not text.isdecimal() or len(text) > 9:
+        raise Problem(
+            "Send If-Match with the draft's revision (its ETag), or If-Match: * to overwrite.",
+            code="precondition_required",
+            status=428,
+        )
+    return int(text)

@@ -1,0 +1,191 @@
+"""Policies, their drafts, their immutable versions and the roles people have on them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pgtrigger
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+
+from apps.accounts.actor import Actor
+from apps.accounts.models import Membership, Role, Workspace
+from apps.base.ids import uuid7
+from apps.policies.specification import Specification, parse
+
+_APPEND_ONLY = pgtrigger.Update | pgtrigger.Delete
+
+
+class PolicyQuerySet(models.QuerySet["Policy"]):
+    def visible_to(self, actor: Actor) -> PolicyQuerySet:
+        """The policies of the actor's workspace on which they have a role (admins: all)."""
+        rows = self.filter(workspace=actor.workspace)
+        if actor.membership is None or actor.is_admin:
+            return rows
+        return rows.filter(roles__membership=actor.membership)
+
+    def with_role_of(self, actor: Actor) -> PolicyQuerySet:
+        """Adds `own_role`: the actor's role on each policy, for the permission rules."""
+        if actor.membership is None or actor.is_admin:
+            return self.annotate(own_role=models.Value(Role.ADMIN))
+        role = PolicyRole.objects.filter(
+            policy=models.OuterRef("pk"), membership=actor.membership
+        ).values("role")
+        return self.annotate(own_role=models.Subquery(role))
+
+
+class Policy(models.Model):
+    """A behavioural specification: what model outputs may and may not do."""
+
+    class Status(models.TextChoices):
+        DRAFT = "draft"
+        ACTIVE = "active"
+        RETIRED = "retired"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="policies")
+    slug = models.SlugField(max_length=60)
+    name = models.CharField(max_length=200)
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.DRAFT)
+    current_version = models.ForeignKey(
+        "PolicyVersion", models.SET_NULL, null=True, related_name="+"
+    )
+    # targets (the threshold is chosen for the first one that is set, in this order)
+    target_false_positive_rate = models.FloatField(
+        null=True, default=0.05, validators=[MinValueValidator(0.0001), MaxValueValidator(0.9)]
+    )
+    target_recall = models.FloatField(
+        null=True, validators=[MinValueValidator(0.01), MaxValueValidator(0.9999)]
+    )
+    target_cost_ratio = models.FloatField(
+        null=True, validators=[MinValueValidator(0.001), MaxValueValidator(1000)]
+    )
+    retrain_after = models.PositiveIntegerField(default=25, validators=[MinValueValidator(1)])
+    retrain_every_hours = models.PositiveIntegerField(
+        null=True, validators=[MinValueValidator(1), MaxValueValidator(8760)]
+    )
+    audit_fraction = models.FloatField(
+        default=0.3, validators=[MinValueValidator(0.05), MaxValueValidator(0.95)]
+    )
+    audit_share = models.FloatField(
+        default=0.3, validators=[MinValueValidator(0.0), MaxValueValidator(1.0)]
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    own_role: str | None
+
+    objects: ClassVar[PolicyQuerySet] = PolicyQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "slug"], name="policy_slug_unique")
+        ]
+        indexes = [
+            # the list of policies, by keyset
+            models.Index(fields=["workspace", "id"], name="policy_list"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PolicyRole(models.Model):
+    """What a member does on one policy: annotate it, or own it (which includes annotating)."""
+
+    policy = models.ForeignKey(Policy, models.CASCADE, related_name="roles")
+    membership = models.ForeignKey(Membership, models.CASCADE, related_name="policy_roles")
+    role = models.CharField(
+        max_length=10, choices=[(Role.ANNOTATOR, "annotator"), (Role.OWNER, "owner")]
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["policy", "membership"], name="policy_role_unique")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.membership} on {self.policy}"
+
+
+class PolicyDraft(models.Model):
+    """The editable text of a policy's next version; `revision` guards against lost edits."""
+
+    policy = models.OneToOneField(Policy, models.CASCADE, primary_key=True, related_name="draft")
+    content = models.JSONField()
+    revision = models.PositiveIntegerField(default=1)
+    edited_by = models.ForeignKey(Membership, models.SET_NULL, null=True)
+    edited_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return f"draft of {self.policy}"
+
+    @property
+    def specification(self) -> Specification:
+        return parse(self.content)
+
+
+class PolicyVersion(models.Model):
+    """A published specification, numbered 1, 2, 3... and never changed."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    policy = models.ForeignKey(Policy, models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    stages = models.JSONField()
+    definition = models.TextField()
+    scope = models.TextField(blank=True)
+    rationale = models.TextField(blank=True)
+    published_by = models.CharField(max_length=300)
+    published_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["policy", "number"], name="policy_version_unique")
+        ]
+        triggers = [pgtrigger.Protect(name="version_append_only", operation=_APPEND_ONLY)]
+
+    def __str__(self) -> str:
+        return f"{self.policy} v{self.number}"
+
+    @property
+    def specification(self) -> Specification:
+        """The version as plain data (reads its rules)."""
+        return parse(
+            {
+                "stages": self.stages,
+                "definition": self.definition,
+                "scope": self.scope,
+                "rationale": self.rationale,
+                "rules": [
+                    {
+                        "key": rule.key,
+                        "polarity": rule.polarity,
+                        "text": rule.text,
+                        "severity": rule.severity,
+                        "action": rule.action,
+                        "examples": rule.examples,
+                    }
+                    for rule in self.rules.all()
+                ],
+            }
+        )
+
+
+class Rule(models.Model):
+    """A rule of one version; `key` says which rule it is over versions."""
+
+    id = models.BigAutoField(primary_key=True)
+    version = models.ForeignKey(PolicyVersion, models.CASCADE, related_name="rules")
+    position = models.PositiveSmallIntegerField()
+    key = models.CharField(max_length=60)
+    polarity = models.CharField(max_length=10)
+    text = models.TextField()
+    severity = models.PositiveSmallIntegerField()
+    action = models.CharField(max_length=10)
+    examples = models.JSONField()
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [models.UniqueConstraint(fields=["version", "key"], name="rule_key_unique")]
+        triggers = [pgtrigger.Protect(name="rule_append_only", operation=_APPEND_ONLY)]
+
+    def __str__(self) -> str:
+        return self.key

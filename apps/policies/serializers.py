@@ -1,0 +1,157 @@
+"""What the policies API takes and gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from apps.policies.models import Policy, PolicyDraft, PolicyRole, PolicyVersion
+from apps.policies.services import SETTINGS, TARGETS
+from apps.policies.specification import Change
+
+
+class WholeTextField(serializers.CharField):
+    """Text kept byte for byte, and never made of a number."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("allow_blank", True)
+        super().__init__(trim_whitespace=False, **options)
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            raise serializers.ValidationError("This is text.")
+        return str(super().to_internal_value(data))
+
+
+class SpecificationIn(serializers.Serializer):
+    """The draft; its rules are checked by policies.specification.parse."""
+
+    stages = serializers.ListField(child=serializers.CharField(), required=False)
+    definition = WholeTextField(required=False)
+    scope = WholeTextField(required=False)
+    rationale = WholeTextField(required=False)
+    rules = serializers.ListField(child=serializers.DictField(), required=False)
+
+
+class PolicyIn(SpecificationIn):
+    slug = serializers.CharField(max_length=60)
+    name = WholeTextField(max_length=200)
+    targets = serializers.DictField(required=False)
+    settings = serializers.DictField(required=False)
+
+
+class PolicyPatch(serializers.Serializer):
+    targets = serializers.DictField(required=False)
+    settings = serializers.DictField(required=False)
+    retired = serializers.BooleanField(required=False)
+
+
+class RoleIn(serializers.Serializer):
+    member = serializers.UUIDField()
+    role = serializers.ChoiceField(choices=["annotator", "owner", "none"])
+
+
+class ExampleShape(serializers.Serializer):
+    text = serializers.CharField()
+    violates = serializers.BooleanField()
+    why = serializers.CharField()
+
+
+class RuleShape(serializers.Serializer):
+    key = serializers.CharField()
+    polarity = serializers.ChoiceField(choices=["disallowed", "allowed"])
+    text = serializers.CharField()
+    severity = serializers.IntegerField()
+    action = serializers.CharField()
+    examples = ExampleShape(many=True)
+
+
+class SpecificationShape(serializers.Serializer):
+    stages = serializers.ListField(child=serializers.CharField())
+    definition = serializers.CharField()
+    scope = serializers.CharField()
+    rationale = serializers.CharField()
+    rules = RuleShape(many=True)
+
+
+class DraftShape(SpecificationShape):
+    revision = serializers.IntegerField()
+    edited_at = serializers.DateTimeField()
+
+
+class PolicyShape(serializers.Serializer):
+    slug = serializers.CharField()
+    name = serializers.CharField()
+    status = serializers.CharField()
+    version = serializers.IntegerField(allow_null=True)
+    targets = serializers.DictField()
+    settings = serializers.DictField()
+    role = serializers.CharField()
+    created_at = serializers.DateTimeField()
+
+
+class PolicyWithDraftShape(PolicyShape):
+    draft = DraftShape()
+
+
+class VersionShape(SpecificationShape):
+    version = serializers.IntegerField()
+    published_by = serializers.CharField()
+    published_at = serializers.DateTimeField()
+
+
+class ChangeShape(serializers.Serializer):
+    kind = serializers.CharField()
+    where = serializers.CharField()
+    before = serializers.CharField()
+    after = serializers.CharField()
+
+
+class RoleShape(serializers.Serializer):
+    member = serializers.UUIDField()
+    email = serializers.CharField()
+    role = serializers.CharField()
+
+
+def show_policy(policy: Policy) -> dict[str, Any]:
+    return {
+        "slug": policy.slug,
+        "name": policy.name,
+        "status": policy.status,
+        "version": policy.current_version.number if policy.current_version else None,
+        "targets": {name: getattr(policy, f"target_{name}") for name in TARGETS},
+        "settings": {name: getattr(policy, name) for name in SETTINGS},
+        "role": policy.own_role,
+        "created_at": policy.created_at,
+    }
+
+
+def show_draft(draft: PolicyDraft) -> dict[str, Any]:
+    return {**draft.content, "revision": draft.revision, "edited_at": draft.edited_at}
+
+
+def show_version(version: PolicyVersion) -> dict[str, Any]:
+    return {
+        **version.specification.as_dict(),
+        "version": version.number,
+        "published_by": version.published_by,
+        "published_at": version.published_at,
+    }
+
+
+def show_change(change: Change) -> dict[str, Any]:
+    return {
+        "kind": change.kind,
+        "where": change.where,
+        "before": change.before,
+        "after": change.after,
+    }
+
+
+def show_role(role: PolicyRole) -> dict[str, Any]:
+    return {
+        "member": role.membership_id,
+        "email": role.membership.user.email,
+        "role": role.role,
+    }

@@ -1,0 +1,205 @@
+"""Writing policies: create, edit the draft, publish, set targets and roles."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from apps.accounts.actor import Actor
+from apps.accounts.audit import record
+from apps.accounts.models import Membership, Role
+from apps.base.problems import FieldError, Problem
+from apps.policies.models import Policy, PolicyDraft, PolicyRole, PolicyVersion, Rule
+from apps.policies.specification import Specification, compare, missing, parse
+
+_SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}\Z")
+TARGETS = ("false_positive_rate", "recall", "cost_ratio")
+NOTHING = Specification(stages=())
+SETTINGS = ("retrain_after", "retrain_every_hours", "audit_fraction", "audit_share")
+
+
+@transaction.atomic
+def create_policy(
+    actor: Actor,
+    *,
+    slug: str,
+    name: str,
+    specification: Mapping[str, Any],
+    targets: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Policy:
+    """Make a policy with its first draft; its creator owns it."""
+    errors = []
+    if not _SLUG.match(slug):
+        errors.append(
+            FieldError("/slug", "1 to 60 lower-case letters, digits, hyphens and underscores.")
+        )
+    if not name.strip() or len(name) > 200:
+        errors.append(FieldError("/name", "Give it a name of at most 200 characters."))
+    if errors:
+        raise Problem("The policy was not created.", errors=errors)
+    draft = parse(specification)
+    policy = Policy(workspace=actor.workspace, slug=slug, name=name)
+    _apply_settings(policy, targets or {}, settings or {})
+    try:
+        with transaction.atomic():
+            policy.save()
+    except IntegrityError:
+        raise Problem(
+            "Another policy has this slug; choose another.",
+            code="slug_taken",
+            status=409,
+            errors=[FieldError("/slug", "Taken.")],
+        ) from None
+    PolicyDraft.objects.create(policy=policy, content=draft.as_dict(), edited_by=actor.membership)
+    if actor.membership is not None and not actor.is_admin:
+        PolicyRole.objects.create(policy=policy, membership=actor.membership, role=Role.OWNER)
+    policy.own_role = Role.OWNER
+    record(actor, "policy.create", policy, slug=slug)
+    return policy
+
+
+@transaction.atomic
+def save_draft(
+    actor: Actor, *, policy: Policy, specification: Mapping[str, Any], revision: int | None
+) -> PolicyDraft:
+    """Replace the draft's content.
+
+    Args:
+        revision: the revision the writer started from; None writes over whatever is there.
+
+    Raises:
+        Problem: 412 when somebody else saved in between; nothing is written.
+    """
+    content = parse(specification).as_dict()
+    draft = PolicyDraft.objects.select_for_update().get(policy=policy)
+    if revision is not None and revision != draft.revision:
+        raise Problem(
+            "Somebody else changed this draft; reload to see theirs before you save yours.",
+            code="precondition_failed",
+            status=412,
+            extra={"yours": revision, "current": draft.revision},
+        )
+    if content == draft.content:
+        return draft
+    draft.content = content
+    draft.revision += 1
+    draft.edited_by = actor.membership
+    draft.save()
+    record(actor, "policy.save_draft", policy, revision=draft.revision)
+    return draft
+
+
+@transaction.atomic
+def publish_version(actor: Actor, *, policy: Policy) -> PolicyVersion:
+    """Freeze the draft as the policy's next version and make it the one people label under."""
+    draft = PolicyDraft.objects.select_for_update().get(policy=policy)
+    specification = draft.specification
+    errors = missing(specification)
+    if errors:
+        raise Problem("The draft is not ready to be published.", code="incomplete", errors=errors)
+    last = policy.versions.order_by("-number").first()
+    if last is not None and not compare(last.specification, specification):
+        raise Problem(
+            f"The draft is the same as version {last.number}; edit it first.",
+            code="unchanged",
+            status=409,
+        )
+    version = PolicyVersion.objects.create(
+        policy=policy,
+        number=last.number + 1 if last else 1,
+        stages=list(specification.stages),
+        definition=specification.definition,
+        scope=specification.scope,
+        rationale=specification.rationale,
+        published_by=actor.label,
+    )
+    Rule.objects.bulk_create(
+        Rule(version=version, position=position, **rule)
+        for position, rule in enumerate(specification.as_dict()["rules"])
+    )
+    policy.current_version = version
+    policy.status = Policy.Status.ACTIVE
+    policy.save(update_fields=["current_version", "status"])
+    record(actor, "policy.publish", policy, version=version.number)
+    return version
+
+
+@transaction.atomic
+def change_settings(
+    actor: Actor, *, policy: Policy, targets: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
+    """Set targets and queue settings; names that are not given stay."""
+    changed = _apply_settings(policy, targets, settings)
+    if changed:
+        policy.save(update_fields=list(changed))
+        record(actor, "policy.change_settings", policy, **changed)
+
+
+@transaction.atomic
+def retire_policy(actor: Actor, *, policy: Policy, retired: bool) -> None:
+    """Take a policy out of use, or bring it back; nothing of it is lost."""
+    active = Policy.Status.ACTIVE if policy.current_version_id else Policy.Status.DRAFT
+    policy.status = Policy.Status.RETIRED if retired else active
+    policy.save(update_fields=["status"])
+    record(actor, "policy.retire" if retired else "policy.restore", policy)
+
+
+@transaction.atomic
+def set_role(actor: Actor, *, policy: Policy, membership: Membership, role: str) -> None:
+    """Give a member a role on the policy, or take it ("")."""
+    if membership.workspace_id != policy.workspace_id:
+        raise Problem("This person is not in the workspace.", code="not_a_member")
+    if role == "":
+        PolicyRole.objects.filter(policy=policy, membership=membership).delete()
+    elif role in (Role.ANNOTATOR, Role.OWNER):
+        if role == Role.OWNER and membership.role == Role.ANNOTATOR:
+            raise Problem(
+                "This person is an annotator in the workspace; an admin must make them an owner "
+                "first.",
+                code="role_too_low",
+            )
+        PolicyRole.objects.update_or_create(
+            policy=policy, membership=membership, defaults={"role": role}
+        )
+    else:
+        raise Problem("Roles on a policy are annotator and owner.", code="role")
+    record(actor, "policy.set_role", policy, person=membership.user.email, role=role or "none")
+
+
+def draft_changes(policy: Policy) -> list[Any]:
+    """The draft against the published version (against nothing before the first)."""
+    before = policy.current_version.specification if policy.current_version else NOTHING
+    return compare(before, policy.draft.specification)
+
+
+def _apply_settings(
+    policy: Policy, targets: Mapping[str, Any], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Set the named fields on the instance; returns what changed. Raises Problem."""
+    errors: list[FieldError] = []
+    changed: dict[str, Any] = {}
+    for group, known, prefix, given in (
+        ("targets", TARGETS, "target_", targets),
+        ("settings", SETTINGS, "", settings),
+    ):
+        for name, value in given.items():
+            if name not in known:
+                errors.append(FieldError(f"/{group}/{name}", f"Known are: {', '.join(known)}."))
+                continue
+            try:
+                field = Policy._meta.get_field(prefix + name)
+                value = field.clean(value, policy)  # type: ignore[attr-defined]
+            except ValidationError as error:
+                errors += [FieldError(f"/{group}/{name}", text) for text in error.messages]
+                continue
+            if getattr(policy, prefix + name) != value:
+                setattr(policy, prefix + name, value)
+                changed[prefix + name] = value
+    if errors:
+        raise Problem("Some settings are wrong.", errors=errors)
+    return changed

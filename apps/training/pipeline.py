@@ -1,0 +1,304 @@
+"""From frozen labels to a live model: the whole way, top to bottom.
+
+Every step either finished before (its result is found again) or is done now, so a run that is
+killed anywhere and started again ends the same. Only workers import this module: it brings
+scikit-learn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import scipy
+import sklearn
+from django.db import transaction
+from django.utils import timezone
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+from apps.accounts.actor import task_actor
+from apps.accounts.audit import record
+from apps.base import jobs
+from apps.base.jobs import Status
+from apps.corpus.models import Side
+from apps.evidence.services import evaluate
+from apps.guardrails import artifacts
+from apps.guardrails.counts import document_counts, example_counts
+from apps.guardrails.learning import calibration, classifier, features, threshold
+from apps.guardrails.learning.artifact import Model
+from apps.guardrails.models import ModelVersion
+from apps.guardrails.services import make_live
+from apps.labeling.datasets import Answer, answers, dataset_hash, freeze, keep_dataset
+from apps.labeling.labels import counts
+from apps.labeling.models import DECISIVE, DatasetVersion, Stream, Verdict
+from apps.policies.models import Policy
+from apps.training.models import TrainingRun
+from apps.training.runs import look_at_trigger
+
+LIBRARIES = {
+    "numpy": np.__version__,
+    "scipy": scipy.__version__,
+    "scikit-learn": sklearn.__version__,
+    "machine": platform.machine(),
+}
+RANDOM = (Stream.AUDIT, Stream.EXPLORATION)
+FEW_RANDOM_NEGATIVES = 60
+
+
+class CannotTrain(Exception):
+    """The run fails with this reason, in words an owner can act on."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What is learnt from: answers, and the document counts behind the IDF."""
+
+    dataset: DatasetVersion
+    rows: list[Answer]
+    violates: NDArray[np.bool_]
+    frequency: NDArray[np.int32]
+    documents: int
+
+
+def run_training(run_id: str) -> None:
+    """Do a training run, or what is left of it. Safe to call twice, and twice at once."""
+    run = jobs.claim(TrainingRun, run_id)
+    if run is None:
+        return
+    try:
+        _train(run)
+    except CannotTrain as error:
+        _end(run, Status.FAILED, str(error))
+    except jobs.Cancelled:
+        _end(run, Status.CANCELLED, "Cancelled by a person.")
+    except jobs.LostLease:
+        return
+    policy = run.policy
+    look_at_trigger(policy, counts(policy).since_frozen)
+
+
+def _train(run: TrainingRun) -> None:
+    policy = run.policy
+    _say(run, 0.02, "freezing the dataset")
+    frozen = _freeze(run)
+    known = _same_model(run, frozen)
+    if known is not None:
+        _say(run, 0.9, f"nothing changed since model {known.number}; it stays")
+        _succeed(run, frozen.dataset, known)
+        return
+    _say(run, 0.1, f"reading the counts of {len(frozen.rows):,} labelled texts")
+    texts = example_counts([row.example for row in frozen.rows])
+
+    _say(run, 0.2, "scoring every text by a model that has not seen it")
+    scores = classifier.out_of_fold(
+        texts,
+        frozen.violates,
+        np.array([row.group_hash for row in frozen.rows]),
+        frozen.frequency,
+        frozen.documents,
+        seed=run.seed,
+        folds=classifier.RECIPE["folds"],
+        progress=lambda done, of: _say(run, 0.2 + 0.5 * done / of, f"fold {done} of {of}"),
+    )
+    random = _random_rows(frozen)
+    slope, offset = calibration.fit_sigmoid(scores[random], frozen.violates[random])
+    probabilities = calibration.apply_sigmoid(scores, slope, offset)
+    choice = threshold.choose(probabilities[random], frozen.violates[random], _targets(policy))
+
+    _say(run, 0.8, "fitting on all labels")
+    idf = features.inverse_document_frequency(frozen.frequency, frozen.documents)
+    linear = classifier.fit(texts, features.weigh(texts, idf), frozen.violates, seed=run.seed)
+    model = Model(
+        idf=idf,
+        weights=linear.weights,
+        intercept=linear.intercept,
+        slope=slope,
+        offset=offset,
+        threshold=choice.threshold,
+        extractor_version=features.EXTRACTOR_VERSION,
+    )
+    _say(run, 0.9, "writing the model")
+    sha256, signature, size = artifacts.keep(model)
+    version = ModelVersion(
+        policy=policy,
+        dataset=frozen.dataset,
+        policy_version=policy.current_version,
+        config_hash=config_hash(policy),
+        seed=run.seed,
+        recipe=classifier.RECIPE,
+        libraries=LIBRARIES,
+        threshold=choice.threshold,
+        threshold_rule=choice.rule,
+        threshold_note=choice.note,
+        threshold_provisional=choice.provisional,
+        report=_report(frozen, probabilities, random, slope, offset),
+        sha256=sha256,
+        signature=signature,
+        size=size,
+    )
+    refusal = _refusal(linear.converged, slope)
+    _say(run, 0.95, "comparing with the audit labels")
+    _succeed(run, frozen.dataset, version, refusal)
+
+
+def _freeze(run: TrainingRun) -> Frozen:
+    """Freeze the train-side labels there are now; a restarted run freezes anew."""
+    policy = run.policy
+    watermark = freeze(policy)
+    rows = [
+        row
+        for row in answers(policy, side=Side.TRAIN, watermark=watermark)
+        if row.verdict in DECISIVE
+    ]
+    violates = np.array([row.verdict == Verdict.VIOLATES for row in rows], bool)
+    positives, negatives = int(violates.sum()), int((~violates).sum())
+    least = classifier.MINIMUM_PER_SIDE
+    if positives < least or negatives < least:
+        raise CannotTrain(
+            f"Too few labels: {positives} violating and {negatives} complying on the train side; "
+            f"at least {least} of each are needed. Label {max(least - positives, 0)} more "
+            f"violating and {max(least - negatives, 0)} more complying ones."
+        )
+    frequency, documents = document_counts(policy)
+    dataset = keep_dataset(
+        policy,
+        content_hash=dataset_hash(
+            rows,
+            documents=documents,
+            frequency=hashlib.sha256(frequency.tobytes()).hexdigest(),
+            config=config_hash(policy),
+            seed=run.seed,
+        ),
+        watermark=watermark,
+        violates=positives,
+        complies=negatives,
+    )
+    return Frozen(dataset, rows, violates, frequency, documents)
+
+
+def config_hash(policy: Policy) -> str:
+    """SHA-256 over recipe, extractor, library versions and targets."""
+    config = {
+        "recipe": classifier.RECIPE,
+        "extractor": features.EXTRACTOR_VERSION,
+        "libraries": LIBRARIES,
+        "targets": asdict(_targets(policy)),
+    }
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def _same_model(run: TrainingRun, frozen: Frozen) -> ModelVersion | None:
+    return ModelVersion.objects.filter(
+        policy=run.policy,
+        dataset=frozen.dataset,
+        config_hash=config_hash(run.policy),
+        seed=run.seed,
+    ).first()
+
+
+def _targets(policy: Policy) -> threshold.Targets:
+    return threshold.Targets(
+        false_positive_rate=policy.target_false_positive_rate,
+        recall=policy.target_recall,
+        cost_ratio=policy.target_cost_ratio,
+    )
+
+
+def _random_rows(frozen: Frozen) -> NDArray[np.bool_]:
+    """Which rows calibrate: the randomly drawn ones, or all where those lack a side."""
+    random = np.array([row.stream in RANDOM for row in frozen.rows], bool)
+    violates = frozen.violates[random]
+    least = classifier.MINIMUM_PER_SIDE
+    if violates.sum() < least or (~violates).sum() < least:
+        return np.ones(len(frozen.rows), bool)
+    return random
+
+
+def _report(
+    frozen: Frozen,
+    probabilities: NDArray[np.float64],
+    random: NDArray[np.bool_],
+    slope: float,
+    offset: float,
+) -> dict[str, Any]:
+    violates = frozen.violates[random]
+    return {
+        "labels": len(frozen.rows),
+        "random_labels": int(random.sum()),
+        "calibration_provisional": int((~violates).sum()) < FEW_RANDOM_NEGATIVES,
+        "slope": slope,
+        "offset": offset,
+        "average_precision": float(average_precision_score(violates, probabilities[random])),
+        "calibration_error": calibration.expected_calibration_error(
+            probabilities[random], violates
+        ),
+    }
+
+
+def _refusal(converged: bool, slope: float) -> str:
+    """Why a model may not go live; "" when it may."""
+    if not converged:
+        return "the fit did not converge"
+    if slope <= 0:
+        return "scores do not rise with violations (the calibration slope is not positive)"
+    return ""
+
+
+def _succeed(
+    run: TrainingRun, dataset: DatasetVersion, version: ModelVersion, refusal: str = ""
+) -> None:
+    """Number the model, make it live, evaluate it and end the run, all or nothing."""
+    policy = run.policy
+    actor = task_actor(policy.workspace, "train")
+    with transaction.atomic():
+        Policy.objects.select_for_update(no_key=True).get(pk=policy.pk)
+        if version._state.adding:
+            last = ModelVersion.objects.filter(policy=policy).order_by("-number").first()
+            version.number = last.number + 1 if last else 1
+            version.status = ModelVersion.Status.REJECTED
+            version.save(force_insert=True)
+            record(actor, "model.create", version, number=version.number, sha256=version.sha256)
+            _log(run, f"model {version.number}, {version.size:,} bytes; {version.threshold_note}")
+        if refusal:
+            _log(run, f"model {version.number} does not go live: {refusal}")
+        elif version.status != ModelVersion.Status.LIVE:
+            make_live(actor, version)
+            version.status = ModelVersion.Status.LIVE
+            version.live_since = timezone.now()
+            _log(run, f"model {version.number} is live")
+        evaluation = evaluate(policy, version)
+        _log(run, f"{evaluation.counted:,} audit labels counted")
+        reason = f"The old model stays: {refusal}." if refusal else ""
+        jobs.finish(
+            run,
+            Status.SUCCEEDED,
+            reason=reason,
+            step="done",
+            dataset=dataset,
+            model_version=version,
+            log=run.log,
+        )
+        record(actor, "run.succeeded", run, model=version.number, reason=reason)
+
+
+def _end(run: TrainingRun, status: Status, reason: str) -> None:
+    with transaction.atomic():
+        _log(run, reason)
+        jobs.finish(run, status, reason=reason, log=run.log)
+        record(task_actor(run.policy.workspace, "train"), f"run.{status}", run, reason=reason)
+
+
+def _say(run: TrainingRun, progress: float, text: str) -> None:
+    """Report a step, which also renews the lease and notices a cancel."""
+    _log(run, text)
+    TrainingRun.objects.filter(pk=run.pk, fence=run.fence).update(log=run.log)
+    jobs.heartbeat(run, progress=progress, step=text)
+
+
+def _log(run: TrainingRun, text: str) -> None:
+    run.log = [*run.log, {"at": timezone.now().isoformat(timespec="milliseconds"), "text": text}]

@@ -1,0 +1,68 @@
+"""Every route of /api/v1/."""
+
+from django.urls import path
+from drf_spectacular.views import SpectacularAPIView
+
+from apps.accounts import api as accounts
+from apps.corpus import api as corpus
+from apps.evidence import api as evidence
+from apps.guardrails import api as guardrails
+from apps.labeling import api as labeling
+from apps.policies import api as policies
+from apps.training import api as training
+
+app_name = "api"
+
+urlpatterns = [
+    path("policies", policies.PolicyList.as_view(), name="policies"),
+    path("policies/<slug:slug>", policies.PolicyDetail.as_view(), name="policy"),
+    path("policies/<slug:slug>/draft", policies.PolicyDraftDetail.as_view(), name="draft"),
+    path("policies/<slug:slug>/publish", policies.PolicyPublish.as_view(), name="publish"),
+    path("policies/<slug:slug>/versions", policies.VersionList.as_view(), name="versions"),
+    path(
+        "policies/<slug:slug>/versions/<int:number>",
+        policies.VersionDetail.as_view(),
+        name="version",
+    ),
+    path(
+        "policies/<slug:slug>/versions/<int:number>/diff",
+        policies.VersionDiff.as_view(),
+        name="version_diff",
+    ),
+    path("policies/<slug:slug>/roles", policies.RoleList.as_view(), name="roles"),
+    path("policies/<slug:slug>/queue/next", labeling.QueueNext.as_view(), name="queue_next"),
+    path("policies/<slug:slug>/undo", labeling.Undo.as_view(), name="undo"),
+    path("policies/<slug:slug>/models", guardrails.ModelList.as_view(), name="models"),
+    path("policies/<slug:slug>/runs", training.RunList.as_view(), name="runs"),
+    path("policies/<slug:slug>/metrics", evidence.Metrics.as_view(), name="metrics"),
+    path("policies/<slug:slug>/evaluations", evidence.EvaluationList.as_view(), name="evaluations"),
+    path(
+        "policies/<slug:slug>/examples/<uuid:example>",
+        guardrails.ExampleDetail.as_view(),
+        name="example",
+    ),
+    path("examples", guardrails.ExampleList.as_view(), name="examples"),
+    path("sources", corpus.SourceList.as_view(), name="sources"),
+    path("imports", corpus.ImportList.as_view(), name="imports"),
+    path("imports/<uuid:import_id>", corpus.ImportDetail.as_view(), name="import"),
+    path("imports/<uuid:import_id>/errors", corpus.ImportErrors.as_view(), name="import_errors"),
+    path("imports/<uuid:import_id>/cancel", corpus.ImportCancel.as_view(), name="import_cancel"),
+    path("labels", labeling.LabelList.as_view(), name="labels"),
+    path("leases/<uuid:lease>/skip", labeling.LeaseSkip.as_view(), name="skip"),
+    path("runs/<uuid:run>", training.RunDetail.as_view(), name="run"),
+    path("runs/<uuid:run>/cancel", training.RunCancel.as_view(), name="run_cancel"),
+    path("evaluations/<uuid:evaluation>", evidence.EvaluationDetail.as_view(), name="evaluation"),
+    path(
+        "evaluations/<uuid:evaluation>/items",
+        evidence.EvaluationItems.as_view(),
+        name="evaluation_items",
+    ),
+    path("members", accounts.MemberList.as_view(), name="members"),
+    path("members/<uuid:member>", accounts.MemberDetail.as_view(), name="member"),
+    path("tokens", accounts.TokenList.as_view(), name="tokens"),
+    path("tokens/<uuid:token>", accounts.TokenDetail.as_view(), name="token"),
+    path("audit", accounts.AuditList.as_view(), name="audit"),
+    path("health/live", accounts.health_live, name="health_live"),
+    path("health/ready", accounts.health_ready, name="health_ready"),
+    path("schema", SpectacularAPIView.as_view(), name="schema"),
+]

@@ -1,0 +1,66 @@
+"""The Celery application: two workers (`train` and the rest) and beat."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_init
+from django.conf import settings
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "guardrails_site.settings")
+
+app = Celery("parapet")
+
+
+def _broker() -> dict[str, Any]:
+    if settings.CELERY_BROKER_URL != "filesystem://":
+        return {"visibility_timeout": 1800}
+    folder = settings.BROKER_DIR
+    for name in ("messages", "control"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    return {
+        "data_folder_in": str(folder / "messages"),
+        "data_folder_out": str(folder / "messages"),
+        "control_folder": str(folder / "control"),
+        "store_processed": False,
+        "polling_interval": 0.1,
+    }
+
+
+app.conf.update(
+    broker_url=settings.CELERY_BROKER_URL,
+    broker_transport_options=_broker(),
+    broker_connection_retry_on_startup=True,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,
+    task_serializer="json",
+    result_serializer="json",
+    accept_content=["json"],
+    result_accept_content=["json"],
+    task_ignore_result=True,
+    task_time_limit=900,
+    task_soft_time_limit=840,
+    worker_max_tasks_per_child=500,
+    worker_max_memory_per_child=500_000,
+    worker_soft_shutdown_timeout=30,
+    worker_hijack_root_logger=False,
+    task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0.2},
+    task_default_queue="default",
+    task_routes={"apps.training.tasks.train": {"queue": "train"}},
+    timezone="UTC",
+    beat_schedule_filename=str(settings.DATA_DIR / "beat-schedule"),
+    beat_schedule={
+        "sweep": {"task": "apps.training.tasks.sweep", "schedule": 5.0},
+    },
+)
+app.autodiscover_tasks()
+
+
+@worker_init.connect
+def load_before_fork(sender: Any, **_: Any) -> None:
+    """Import scikit-learn once, in the parent, so that the children share its pages."""
+    if settings.PROCESS == "train":
+        import apps.training.pipeline  # noqa: F401

@@ -1,0 +1,22 @@
+"""Log lines: one a record, new lines and escapes made visible, no request texts."""
+
+from __future__ import annotations
+
+import logging
+
+import structlog
+
+
+def line_formatter() -> logging.Formatter:
+    """A formatter for the standard logging handlers that prints one key=value line."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(
+                key_order=["timestamp", "level", "logger", "event"], bool_as_flag=False
+            ),
+        ],
+    )

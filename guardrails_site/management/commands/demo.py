@@ -1,0 +1,133 @@
+"""manage.py demo [--reset]: the demo workspace, made by the same functions people use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from apps.accounts.actor import Actor, task_actor
+from apps.accounts.erase import erase_workspace
+from apps.accounts.models import Membership, Role, Workspace
+from apps.accounts.people import add_member, create_workspace
+from apps.base.jobs import ACTIVE
+from apps.corpus import importing
+from apps.labeling.labels import submit_label
+from apps.labeling.models import Lease
+from apps.labeling.queue import next_item
+from apps.policies import services as policies
+from apps.policies.models import Policy
+from apps.policies.permissions import load_policy
+from apps.training.models import TrainingRun
+from apps.training.pipeline import run_training
+from apps.training.runs import request_run
+
+DATA = Path(__file__).resolve().parents[2] / "demo"
+SLUG = "demo"
+PEOPLE = (
+    ("annotator@demo.example", Role.ANNOTATOR, "Ada Annotator"),
+    ("owner@demo.example", Role.OWNER, "Olu Owner"),
+    ("admin@demo.example", Role.ADMIN, "Ines Admin"),
+)
+FIRST_LABELS, MORE_LABELS = 90, 120
+
+
+class Command(BaseCommand):
+    help = "Make the demo workspace and print its three one-time logins."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--reset", action="store_true", help="erase it first, with all its data"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        workspace = Workspace.objects.filter(slug=SLUG).first()
+        if workspace is not None:
+            if not options["reset"]:
+                raise CommandError("There is a demo workspace; --reset erases it and starts anew.")
+            erase_workspace(workspace)
+        workspace = create_workspace(slug=SLUG, name="Demo")
+        logins = _people(workspace)
+        annotator, owner = _actor(workspace, PEOPLE[0][0]), _actor(workspace, PEOPLE[1][0])
+        policy = _policy(owner)
+        _answers(owner, policy)
+        labels = _label(annotator, load_policy(annotator, policy.slug))
+        for count in (FIRST_LABELS, MORE_LABELS):
+            list(islice(labels, count))
+            _retrain(owner, policy)
+        self.stdout.write("\nThe demo workspace is ready. Sign in as one of (shown only now):")
+        for email, role, password in logins:
+            self.stdout.write(f"  {role:<10} {email:<24} {password}")
+        self.stdout.write("")
+
+
+def _retrain(owner: Actor, policy: Policy) -> None:
+    """Do the run that the labels triggered, or else one that the owner asks for."""
+    run = TrainingRun.objects.filter(policy=policy, status__in=ACTIVE).first()
+    run_training(str((run or request_run(owner, policy=policy)).pk))
+
+
+def _people(workspace: Workspace) -> list[tuple[str, str, str]]:
+    actor = task_actor(workspace, "demo")
+    return [
+        (email, role, add_member(actor, email=email, role=role, name=name)[1])
+        for email, role, name in PEOPLE
+    ]
+
+
+def _actor(workspace: Workspace, email: str) -> Actor:
+    membership = Membership.objects.select_related("user").get(
+        workspace=workspace, user__email=email
+    )
+    return Actor(workspace, membership)
+
+
+def _policy(owner: Actor) -> Policy:
+    text = json.loads((DATA / "policy.json").read_text())
+    slug, name = text.pop("slug"), text.pop("name")
+    policy = policies.create_policy(
+        owner,
+        slug=slug,
+        name=name,
+        specification=text,
+        settings={"audit_fraction": 0.4, "audit_share": 0.45},
+    )
+    policies.publish_version(owner, policy=policy)
+    annotator = Membership.objects.get(workspace=owner.workspace, role=Role.ANNOTATOR)
+    policies.set_role(owner, policy=policy, membership=annotator, role=Role.ANNOTATOR)
+    return load_policy(owner, slug)
+
+
+def _answers(owner: Actor, policy: Policy) -> None:
+    source = importing.get_source(
+        owner, name="demo answers", licence="Apache-2.0, written for Parapet", may_train=True
+    )
+    with (DATA / "answers.jsonl").open("rb") as file:
+        job = importing.upload(owner, policy=policy, file_name="answers.jsonl", chunks=file)
+    names = ("id", "prompt", "output", "model", "language")
+    job = importing.start_import(
+        owner, job=job, mapping={name: name for name in names}, source=source
+    )
+    importing.run_import(str(job.pk))
+
+
+def _label(annotator: Actor, policy: Policy) -> Iterator[None]:
+    """Give one written label after another, through the queue like everybody."""
+    rows = map(json.loads, (DATA / "answers.jsonl").read_text().splitlines())
+    answers = {row["id"]: row for row in rows}
+    while item := next_item(annotator, policy=policy):
+        answer = answers[item.external_id]
+        lease = Lease.objects.select_related("policy").get(pk=item.lease)
+        lease.policy = policy
+        submit_label(
+            annotator,
+            lease=lease,
+            verdict=answer["verdict"],
+            rules=answer["rules"],
+            rationale=answer["rationale"],
+        )
+        yield

@@ -1,0 +1,116 @@
+"""Headers on every answer, and the input gate in front of every request."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.urls import Resolver404, resolve
+
+from apps.accounts.endpoint import problem_response
+from apps.base.gate import check_text
+from apps.base.problems import Problem
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+        "object-src 'none'",
+    ]
+)
+FORMS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
+JSON = frozenset({"application/json"})
+BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+
+Answer = Callable[[HttpRequest], HttpResponseBase]
+
+
+class SecurityHeaders:
+    """Content-Security-Policy without inline code, and a request id on every answer."""
+
+    def __init__(self, get_response: Answer) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        request.request_id = uuid.uuid4().hex  # type: ignore[attr-defined]
+        response = self.get_response(request)
+        response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        response.headers.setdefault(
+            "Permissions-Policy", "camera=(), geolocation=(), microphone=()"
+        )
+        response.headers["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
+        return response
+
+
+class InputGate:
+    """Refuse what no view should have to think about, before any view runs (safety.md 3.2)."""
+
+    def __init__(self, get_response: Answer) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        try:
+            self._check_head(request)
+        except Problem as problem:
+            return problem_response(request, problem)
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Any, args: Any, kwargs: Any
+    ) -> HttpResponse | None:
+        if request.content_type in FORMS and request.method == "POST":
+            try:
+                for name, values in request.POST.lists():
+                    for text in (name, *values):
+                        check_text(text)
+            except Problem as problem:
+                return problem_response(request, problem)
+        return None
+
+    def _check_head(self, request: HttpRequest) -> None:
+        if "chunked" in request.headers.get("Transfer-Encoding", "").lower():
+            raise Problem(
+                "Send Content-Length; chunked bodies are not taken.", code="length", status=411
+            )
+        try:
+            check_text(request.path)
+            for name, values in request.GET.lists():
+                for text in (name, *values):
+                    check_text(text)
+        except Problem as problem:
+            problem.status = 400
+            raise
+        if request.method not in BODILESS:
+            self._check_media_type(request)
+
+    def _check_media_type(self, request: HttpRequest) -> None:
+        charset = (request.content_params or {}).get("charset", "utf-8").lower()
+        if charset not in ("utf-8", "utf8"):
+            raise Problem("Send UTF-8.", code="charset", status=415)
+        if not request.META.get("CONTENT_LENGTH") and not request.content_type:
+            return
+        accepted = _accepted(request)
+        if request.content_type and request.content_type not in accepted:
+            raise Problem(
+                f"Send one of: {', '.join(sorted(accepted))}.", code="media_type", status=415
+            )
+
+
+def _accepted(request: HttpRequest) -> frozenset[str]:
+    try:
+        view = resolve(request.path_info).func
+    except Resolver404:
+        return FORMS | JSON
+    named = getattr(getattr(view, "view_class", view), "accepts", None)
+    if named is not None:
+        return frozenset(named)
+    return JSON if request.path_info.startswith("/api/") else FORMS

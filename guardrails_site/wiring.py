@@ -1,0 +1,28 @@
+"""The one place where a lower app is handed a function of a higher one."""
+
+from __future__ import annotations
+
+from apps.corpus import importing
+from apps.corpus import tasks as corpus_tasks  # noqa: F401
+from apps.corpus.models import Side
+from apps.evidence import services as evidence
+from apps.evidence import tasks as evidence_tasks  # noqa: F401
+from apps.guardrails.counts import count_documents
+from apps.labeling import labels
+from apps.labeling.queue import open_slots
+from apps.training import runs
+from apps.training import tasks as training_tasks  # noqa: F401
+from guardrails_site import celery
+
+
+def refresh_figures(event: labels.LabelEvent) -> None:
+    """An audit label moves the figures of the live model."""
+    if event.side == Side.AUDIT:
+        evidence.request_refresh(event.policy.pk)
+
+
+def connect() -> None:
+    """Called once, when Django is ready."""
+    celery.app.set_default()
+    importing.on_arrival[:] = [open_slots, count_documents]
+    labels.on_label[:] = [refresh_figures, runs.after_label]

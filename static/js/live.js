@@ -1,0 +1,173 @@
+// What every page does by itself: announce what changed, keep times relative, focus the search,
+// keep a form from being sent twice, show what a failed request said, close open menus.
+
+/* --- announcements -------------------------------------------------------------------------- */
+
+// what was last known of each announced element, by id
+const known = new Map();
+
+const text = (element) => element?.textContent.replace(/\s+/g, " ").trim() ?? "";
+
+/** Put a sentence into the polite live region. */
+export function announce(sentence) {
+  const region = document.getElementById("announce");
+  if (!region || !sentence) return;
+  region.textContent = region.textContent === sentence ? `${sentence}\u00a0` : sentence;
+}
+
+// "recall 0.71 -> 0.78, n = 212" for includes/figure.html; the text itself for [data-announce]
+function sentence(element, before) {
+  if (element.dataset.figure === undefined) {
+    return element.dataset.announce || text(element);
+  }
+  const now = text(element.querySelector("[data-figure-value]"));
+  if (before === undefined) return now;
+  const n = text(element.querySelector("[data-figure-n]"));
+  return `${element.dataset.figure} ${before} → ${now}, n = ${n}`;
+}
+
+function observe(speak) {
+  const changes = [];
+  for (const element of document.querySelectorAll("[data-figure][id], [data-announce][id]")) {
+    const now = sentence(element);
+    const before = known.get(element.id);
+    known.set(element.id, now);
+    if (!speak || now === before) continue;
+    if (element.dataset.figure === undefined) changes.push(now);
+    else if (before !== undefined) changes.push(sentence(element, before));
+  }
+  if (changes.length) announce(changes.join(". "));
+}
+
+/* --- relative times ------------------------------------------------------------------------- */
+
+const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+const absolute = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+const UNITS = [
+  ["year", 31_536_000],
+  ["month", 2_592_000],
+  ["day", 86_400],
+  ["hour", 3600],
+  ["minute", 60],
+];
+
+function tellTimes(part = document) {
+  for (const time of part.querySelectorAll("time[data-relative]")) {
+    const then = new Date(time.dateTime);
+    if (Number.isNaN(then.getTime())) continue;
+    const seconds = (then - Date.now()) / 1000;
+    const [unit, length] = UNITS.find(([, size]) => Math.abs(seconds) >= size) ?? [];
+    const now = unit ? relative.format(Math.round(seconds / length), unit) : "just now";
+    if (time.textContent !== now) time.textContent = now;
+    if (!time.title) time.title = absolute.format(then);
+  }
+}
+
+/* --- toasts --------------------------------------------------------------------------------- */
+
+/** Show a sentence at the bottom right until it is closed. */
+export function toast(sentenceToShow, kind = "") {
+  const place = document.getElementById("toasts");
+  if (!place) return;
+  const box = document.createElement("div");
+  box.className = `toast ${kind && `toast-${kind}`}`;
+  const words = document.createElement("span");
+  words.textContent = sentenceToShow;
+  const close = document.createElement("button");
+  close.type = "button";
+  close.className = "button button-small";
+  close.textContent = "Close";
+  close.addEventListener("click", () => box.remove());
+  box.append(words, close);
+  place.replaceChildren(box);
+}
+
+// the sentence of problem.html or of a problem document (RFC 9457)
+function detail(answer) {
+  try {
+    if (answer.trimStart().startsWith("{")) return JSON.parse(answer).detail;
+  } catch {
+    return "";
+  }
+  const page = new DOMParser().parseFromString(answer, "text/html");
+  return text(page.querySelector("[data-problem-detail]"));
+}
+
+/* --- forms ---------------------------------------------------------------------------------- */
+
+const overHtmx = (form) => ["hx-post", "hx-get", "hx-put", "hx-patch", "hx-delete"].some((name) => form.hasAttribute(name));
+
+function hold(form) {
+  for (const button of form.querySelectorAll("button:not([type=button]), input[type=submit]")) {
+    if (button.disabled) continue;
+    button.disabled = true;
+    button.dataset.held = "";
+  }
+}
+
+function release() {
+  for (const button of document.querySelectorAll("[data-held]")) {
+    button.disabled = false;
+    delete button.dataset.held;
+  }
+}
+
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  const method = event.submitter?.getAttribute("formmethod") ?? form.method;
+  if (event.defaultPrevented || method !== "post" || overHtmx(form)) return;
+  // after the browser has read the submitter's name and value
+  setTimeout(() => hold(form));
+});
+addEventListener("pageshow", release);
+
+/* --- keys and menus ------------------------------------------------------------------------- */
+
+const typing = (target) => target.closest?.("input, textarea, select, [contenteditable]");
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") {
+    const menu = document.querySelector("details.menu[open]");
+    if (!menu) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  }
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (typing(event.target) || document.querySelector("dialog[open]")) return;
+  const search = document.querySelector("main input[type=search]");
+  if (!search) return;
+  event.preventDefault();
+  search.focus();
+  search.select();
+});
+
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
+  const opener = event.target.closest("[data-dialog]");
+  if (opener) document.getElementById(opener.dataset.dialog)?.showModal();
+  const closer = event.target.closest("[data-close]");
+  if (closer) closer.closest("dialog")?.close();
+});
+
+/* --- htmx ----------------------------------------------------------------------------------- */
+
+function refresh(event) {
+  tellTimes(event.target instanceof Element ? event.target.parentElement ?? document : document);
+  observe(true);
+}
+
+document.addEventListener("htmx:afterSettle", refresh);
+document.addEventListener("htmx:oobAfterSwap", refresh);
+document.addEventListener("htmx:responseError", (event) => {
+  const { responseText, status } = event.detail.xhr;
+  toast(detail(responseText) || `That did not work (${status}). Reload the page and try again.`, "bad");
+});
+document.addEventListener("htmx:sendError", () => {
+  toast("The server cannot be reached. Check your connection; what you typed is still here.", "bad");
+});
+
+observe(false);
+tellTimes();
+setInterval(() => tellTimes(), 30_000);

@@ -1,0 +1,200 @@
+"""Bounds against known values, and the promise of the threshold by simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from apps.guardrails.learning import threshold
+from apps.guardrails.learning.threshold import Targets, choose
+
+RUNS = 2000
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 1), (0, 59), (3, 100), (50, 100), (99, 100), (7, 7)])
+def test_bounds_are_clopper_pearson(k: int, n: int) -> None:
+    upper = stats.binomtest(k, n, alternative="less").proportion_ci(0.95).high
+    lower = stats.binomtest(k, n, alternative="greater").proportion_ci(0.95).low
+    both = stats.binomtest(k, n).proportion_ci(0.95)
+    assert threshold.upper_bound(k, n) == pytest.approx(upper)
+    assert threshold.lower_bound(k, n) == pytest.approx(lower)
+    assert threshold.interval(k, n) == pytest.approx((both.low, both.high))
+
+
+def test_bounds_of_nothing_and_nonsense() -> None:
+    assert threshold.interval(0, 0) == (0.0, 1.0)
+    for k, n in [(-1, 3), (4, 3)]:
+        with pytest.raises(ValueError):
+            threshold.upper_bound(k, n)
+        with pytest.raises(ValueError):
+            threshold.lower_bound(k, n)
+
+
+def test_negatives_needed() -> None:
+    assert threshold.negatives_needed(0.05) == 59
+    assert threshold.negatives_needed(0.01) == 299
+    for rate in (0.01, 0.05, 0.1, 0.5):
+        needed = threshold.negatives_needed(rate)
+        assert threshold.upper_bound(0, needed) <= rate < threshold.upper_bound(0, needed - 1)
+    for rate in (0.0, 1.0, -1.0, float("nan")):
+        with pytest.raises(ValueError):
+            threshold.negatives_needed(rate)
+
+
+@pytest.mark.parametrize(("count", "limit"), [(59, 0.05), (100, 0.05), (500, 0.05), (1000, 0.01)])
+def test_the_promise_on_good_traffic_holds(count: int, limit: float) -> None:
+    """Uniform scores: the true false-positive rate of a threshold t is 1 - t."""
+    random = np.random.default_rng(count)
+    violates = np.zeros(count, bool)
+    kept = sum(
+        1 - choose(random.random(count), violates, Targets(limit)).threshold <= limit
+        for _ in range(RUNS)
+    )
+    assert kept / RUNS >= 0.93
+
+
+def test_the_promise_holds_with_tied_scores() -> None:
+    """Scores of 40 levels: the true rate is the share of levels at or above the threshold."""
+    random = np.random.default_rng(0)
+    violates = np.zeros(300, bool)
+    levels = np.arange(40) / 40
+    kept = 0
+    for _ in range(RUNS):
+        chosen = choose(random.choice(levels, 300), violates, Targets(0.1))
+        kept += (levels >= chosen.threshold).mean() <= 0.1
+    assert kept / RUNS >= 0.93
+
+
+@pytest.mark.parametrize(("count", "target"), [(60, 0.9), (300, 0.8)])
+def test_the_promise_on_recall_holds(count: int, target: float) -> None:
+    random = np.random.default_rng(count)
+    violates = np.ones(count, bool)
+    kept = sum(
+        1 - choose(random.random(count), violates, Targets(None, target)).threshold >= target
+        for _ in range(RUNS)
+    )
+    assert kept / RUNS >= 0.93
+
+
+def items(count: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    violates = random.random(count) < 0.3
+    scores = np.clip(random.normal(0.3 + 0.3 * violates, 0.15), 0.001, 0.999)
+    return scores, violates
+
+
+def test_lowest_threshold_within_the_limit() -> None:
+    scores, violates = items()
+    negatives = scores[~violates]
+    chosen = choose(scores, violates, Targets(0.05))
+    flagged = int((negatives >= chosen.threshold).sum())
+    assert threshold.upper_bound(flagged, len(negatives)) <= 0.05
+    assert threshold.upper_bound(flagged + 1, len(negatives)) > 0.05
+    assert (negatives >= np.nextafter(chosen.threshold, 0)).sum() == flagged + 1
+    assert chosen.rule == "false_positive_rate" and not chosen.provisional
+    assert f"it flags {flagged} of {len(negatives)} negatives" in chosen.note
+
+
+def test_ties_are_flagged_together_or_not_at_all() -> None:
+    violates = np.zeros(200, bool)
+    scores = np.repeat([0.1, 0.6], [190, 10])
+    chosen = choose(scores, violates, Targets(0.05))
+    assert 0.6 < chosen.threshold < 0.6001, "ten flagged are too many, and they are equal"
+    scores = np.repeat([0.1, 0.6, 0.7], [190, 7, 3])
+    chosen = choose(scores, violates, Targets(0.05))
+    assert 0.6 < chosen.threshold < 0.6001
+    scores = np.repeat([0.1, 0.6, 0.7], [197, 2, 1])
+    assert 0.1 < choose(scores, violates, Targets(0.05)).threshold < 0.1001
+
+
+def test_too_few_negatives() -> None:
+    scores = np.linspace(0.1, 0.7, 41)
+    chosen = choose(np.append(scores, 0.65), np.arange(42) == 41, Targets(0.05))
+    assert chosen.threshold == np.nextafter(0.7, 1)
+    assert chosen.provisional
+    assert chosen.note == (
+        "aims at 5 % of good traffic; 41 negatives are fewer than the 59 needed, "
+        "so it stands just above the highest of them"
+    )
+    one = choose(np.array([0.5]), np.array([False]), Targets(0.01))
+    assert "1 negative is fewer than the 299 needed" in one.note
+
+
+def test_no_negatives_flags_nothing() -> None:
+    chosen = choose(np.array([0.9]), np.array([True]), Targets(0.05))
+    assert chosen.threshold == threshold.FLAGS_NOTHING == 1.0
+    assert chosen.provisional and "59 are needed" in chosen.note
+
+
+def test_below_sixty_negatives_is_provisional() -> None:
+    scores = np.linspace(0.1, 0.7, 60)
+    violates = np.zeros(60, bool)
+    assert choose(scores[:59], violates[:59], Targets(0.05)).provisional
+    assert not choose(scores, violates, Targets(0.05)).provisional
+    assert choose(scores[:59], violates[:59], Targets(None, None, 2)).provisional
+    assert "provisional" in choose(scores[:59], violates[:59], Targets(None, None, 2)).note
+
+
+def test_limit_wins_then_recall_then_cost() -> None:
+    scores, violates = items()
+    assert choose(scores, violates, Targets(0.05, 0.8, 3)).rule == "false_positive_rate"
+    assert choose(scores, violates, Targets(None, 0.8, 3)).rule == "recall"
+    assert choose(scores, violates, Targets(None, None, 3)).rule == "cost"
+    alone = choose(scores, violates, Targets(0.05))
+    assert choose(scores, violates, Targets(0.05, 0.8, 3)).threshold == alone.threshold
+
+
+def test_highest_threshold_that_catches_enough() -> None:
+    scores, violates = items()
+    positives = scores[violates]
+    chosen = choose(scores, violates, Targets(None, 0.8))
+    caught = int((positives >= chosen.threshold).sum())
+    assert threshold.lower_bound(caught, len(positives)) >= 0.8
+    assert threshold.lower_bound(caught - 1, len(positives)) < 0.8
+    assert chosen.threshold in positives
+
+
+def test_too_few_positives() -> None:
+    chosen = choose(np.array([0.4, 0.6, 0.1]), np.array([True, True, False]), Targets(None, 0.9))
+    assert chosen.threshold == 0.4 and chosen.provisional
+    assert "2 positives are fewer than the 29 needed" in chosen.note
+    none = choose(np.array([0.4]), np.array([False]), Targets(None, 0.9))
+    assert none.threshold == 0.5 and none.provisional
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(1, 0.5), (3, 0.25), (0.25, 0.8)])
+def test_cost(ratio: float, expected: float) -> None:
+    chosen = choose(*items(), Targets(None, None, ratio))
+    assert chosen.threshold == expected and not chosen.provisional
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        Targets(None),
+        Targets(0.0),
+        Targets(1.0),
+        Targets(None, 1.0),
+        Targets(None, None, 0.0),
+        Targets(None, None, float("inf")),
+        Targets(float("nan")),
+    ],
+)
+def test_impossible_targets(targets: Targets) -> None:
+    with pytest.raises(ValueError):
+        choose(*items(), targets)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0, float("nan"), float("inf")])
+def test_impossible_probabilities(value: float) -> None:
+    with pytest.raises(ValueError):
+        choose(np.array([value, 0.5]), np.array([True, False]), Targets())
+
+
+def test_threshold_is_in_range_at_the_extremes() -> None:
+    largest, smallest = np.nextafter(1.0, 0), np.nextafter(0.0, 1)
+    violates = np.zeros(100, bool)
+    assert choose(np.full(100, largest), violates, Targets(0.05)).threshold == 1.0
+    assert choose(np.zeros(100), violates, Targets(0.05)).threshold == smallest
+    assert choose(np.zeros(100), ~violates, Targets(None, 0.5)).threshold == smallest
