@@ -15,7 +15,7 @@ app = Celery("parapet")
 
 
 def _broker() -> dict[str, Any]:
-    if settings.CELERY_BROKER_URL != "filesystem://":
+    if not settings.CELERY_BROKER_URL.startswith("filesystem:"):
         return {"visibility_timeout": 1800}
     folder = settings.BROKER_DIR
     for name in ("messages", "control"):

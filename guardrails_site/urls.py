@@ -2,6 +2,21 @@
 
 from django.urls import include, path
 
+from guardrails_site import views
+
 urlpatterns = [
+    path("", views.home, name="home"),
     path("api/v1/", include("guardrails_site.api_urls")),
+    path("api/docs/", views.api_docs, name="api_docs"),
+    path("", include("apps.accounts.urls")),
+    path("", include("apps.policies.urls")),
+    path("", include("apps.corpus.urls")),
+    path("", include("apps.labeling.urls")),
+    path("", include("apps.guardrails.urls")),
+    path("", include("apps.evidence.urls")),
+    path("", include("apps.training.urls")),
 ]
+
+handler400 = "guardrails_site.views.bad_request"
+handler404 = "guardrails_site.views.not_found"
+handler500 = "guardrails_site.views.server_error"

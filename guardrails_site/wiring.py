@@ -1,15 +1,25 @@
-"""The one place where a lower app is handed a function of a higher one."""
+"""The one place where a lower app is handed a function of a higher one.
+
+The imports that look unused declare permissions and tasks.
+"""
 
 from __future__ import annotations
 
+from apps.accounts import permissions as accounts_permissions  # noqa: F401
 from apps.corpus import importing
+from apps.corpus import permissions as corpus_permissions  # noqa: F401
 from apps.corpus import tasks as corpus_tasks  # noqa: F401
 from apps.corpus.models import Side
+from apps.evidence import permissions as evidence_permissions  # noqa: F401
 from apps.evidence import services as evidence
 from apps.evidence import tasks as evidence_tasks  # noqa: F401
+from apps.guardrails import permissions as guardrails_permissions  # noqa: F401
 from apps.guardrails.counts import count_documents
 from apps.labeling import labels
+from apps.labeling import permissions as labeling_permissions  # noqa: F401
 from apps.labeling.queue import open_slots
+from apps.policies import permissions as policies_permissions  # noqa: F401
+from apps.training import permissions as training_permissions  # noqa: F401
 from apps.training import runs
 from apps.training import tasks as training_tasks  # noqa: F401
 from guardrails_site import celery

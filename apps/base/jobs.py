@@ -55,6 +55,13 @@ class Job(models.Model):
     def is_active(self) -> bool:
         return self.status in ACTIVE
 
+    @property
+    def took(self) -> float | None:
+        """Seconds from its (last) start to its end."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
+
 
 J = TypeVar("J", bound=Job)
 

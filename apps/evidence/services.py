@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -163,6 +163,36 @@ def newest(policy: Policy) -> Evaluation | None:
         .order_by("-id")
         .first()
     )
+
+
+def newest_of(policies: Sequence[Policy]) -> dict[UUID, Evaluation]:
+    """The newest evaluation of each policy's live model, in one query."""
+    rows = (
+        Evaluation.objects.filter(
+            policy__in=policies, model_version__status=ModelVersion.Status.LIVE
+        )
+        .select_related("model_version")
+        .order_by("policy", "-id")
+        .distinct("policy")
+    )
+    return {row.policy_id: row for row in rows}
+
+
+def history_of(policies: Sequence[Policy], *, versions: int) -> dict[UUID, list[Evaluation]]:
+    """The last evaluation of each of the newest model versions of each policy, oldest first."""
+    rows = (
+        Evaluation.objects.filter(policy__in=policies, model_version__live_since__isnull=False)
+        .select_related("model_version")
+        .defer("curve", "histogram", "bounds")
+        .order_by("policy", "-model_version__number", "-watermark")
+        .distinct("policy", "model_version__number")
+    )
+    found: dict[UUID, list[Evaluation]] = {}
+    for row in rows:
+        kept = found.setdefault(row.policy_id, [])
+        if len(kept) < versions:
+            kept.insert(0, row)
+    return found
 
 
 @dataclass(frozen=True)

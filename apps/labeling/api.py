@@ -27,7 +27,7 @@ class QueueNext(Endpoint):
     requires = {"POST": "labels.give"}
     load = staticmethod(load_policy)
 
-    @extend_schema(request=None, responses={200: shapes.ItemShape, 204: None})
+    @extend_schema(request=None, responses={200: shapes.QueueItemShape, 204: None})
     def post(self, request: Request, slug: str) -> Response:
         item = queue.next_item(self.actor, policy=self.target)
         return Response(shapes.show_item(item)) if item else Response(status=204)

@@ -43,6 +43,11 @@ class Item:
     language: str
     version: UUID
 
+    @property
+    def lease_text(self) -> str:
+        """The lease for an address in a template."""
+        return str(self.lease)
+
 
 def open_slots(arrival: Arrival) -> None:
     """Make a batch's slots, in its transaction.

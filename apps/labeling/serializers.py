@@ -31,7 +31,7 @@ class LabelQuery(ListQuery):
     policy = serializers.CharField(max_length=60)
 
 
-class ItemExampleShape(serializers.Serializer):
+class QueueExampleShape(serializers.Serializer):
     id = serializers.UUIDField()
     external_id = serializers.CharField()
     prompt = serializers.CharField()
@@ -41,21 +41,21 @@ class ItemExampleShape(serializers.Serializer):
     language = serializers.CharField()
 
 
-class ItemShape(serializers.Serializer):
+class QueueItemShape(serializers.Serializer):
     lease = serializers.UUIDField()
     expires_at = serializers.DateTimeField()
-    example = ItemExampleShape()
+    example = QueueExampleShape()
     policy_version = serializers.IntegerField()
     rules = RuleShape(many=True)
 
 
 class SubmittedShape(serializers.Serializer):
     id = serializers.UUIDField()
-    next = ItemShape(required=False, allow_null=True)
+    next = QueueItemShape(required=False, allow_null=True)
 
 
 class UndoneShape(serializers.Serializer):
-    item = ItemShape()
+    item = QueueItemShape()
     verdict = serializers.CharField()
     rules = serializers.ListField(child=serializers.CharField())
     severity = serializers.IntegerField(allow_null=True)

@@ -52,7 +52,7 @@ class RoleIn(serializers.Serializer):
     role = serializers.ChoiceField(choices=["annotator", "owner", "none"])
 
 
-class ExampleShape(serializers.Serializer):
+class RuleExampleShape(serializers.Serializer):
     text = serializers.CharField()
     violates = serializers.BooleanField()
     why = serializers.CharField()
@@ -64,7 +64,7 @@ class RuleShape(serializers.Serializer):
     text = serializers.CharField()
     severity = serializers.IntegerField()
     action = serializers.CharField()
-    examples = ExampleShape(many=True)
+    examples = RuleExampleShape(many=True)
 
 
 class SpecificationShape(serializers.Serializer):

@@ -95,16 +95,7 @@ def _train(run: TrainingRun) -> None:
     texts = example_counts([row.example for row in frozen.rows])
 
     _say(run, 0.2, "scoring every text by a model that has not seen it")
-    scores = classifier.out_of_fold(
-        texts,
-        frozen.violates,
-        np.array([row.group_hash for row in frozen.rows]),
-        frozen.frequency,
-        frozen.documents,
-        seed=run.seed,
-        folds=classifier.RECIPE["folds"],
-        progress=lambda done, of: _say(run, 0.2 + 0.5 * done / of, f"fold {done} of {of}"),
-    )
+    scores = _out_of_fold(run, frozen, texts)
     random = _random_rows(frozen)
     slope, offset = calibration.fit_sigmoid(scores[random], frozen.violates[random])
     probabilities = calibration.apply_sigmoid(scores, slope, offset)
@@ -144,6 +135,25 @@ def _train(run: TrainingRun) -> None:
     refusal = _refusal(linear.converged, slope)
     _say(run, 0.95, "comparing with the audit labels")
     _succeed(run, frozen.dataset, version, refusal)
+
+
+def _out_of_fold(run: TrainingRun, frozen: Frozen, texts: features.Counts) -> NDArray[np.float64]:
+    try:
+        return classifier.out_of_fold(
+            texts,
+            frozen.violates,
+            [row.group_hash for row in frozen.rows],
+            frozen.frequency,
+            frozen.documents,
+            seed=run.seed,
+            folds=classifier.folds_for(len(frozen.rows)),
+            progress=lambda done, of: _say(run, 0.2 + 0.5 * done / of, f"fold {done} of {of}"),
+        )
+    except classifier.TooFewGroups:
+        raise CannotTrain(
+            "All violating or all complying labels come from one group of near twins; "
+            "label texts that differ more."
+        ) from None
 
 
 def _freeze(run: TrainingRun) -> Frozen:

@@ -95,7 +95,7 @@ function detail(answer) {
 
 /* --- forms ---------------------------------------------------------------------------------- */
 
-const overHtmx = (form) => ["hx-post", "hx-get", "hx-put", "hx-patch", "hx-delete"].some((name) => form.hasAttribute(name));
+const HTMX = "[hx-post], [hx-get], [hx-put], [hx-patch], [hx-delete]";
 
 function hold(form) {
   for (const button of form.querySelectorAll("button:not([type=button]), input[type=submit]")) {
@@ -115,7 +115,7 @@ function release() {
 document.addEventListener("submit", (event) => {
   const form = event.target;
   const method = event.submitter?.getAttribute("formmethod") ?? form.method;
-  if (event.defaultPrevented || method !== "post" || overHtmx(form)) return;
+  if (event.defaultPrevented || method !== "post" || form.matches(HTMX)) return;
   // after the browser has read the submitter's name and value
   setTimeout(() => hold(form));
 });
@@ -167,6 +167,12 @@ document.addEventListener("htmx:responseError", (event) => {
 document.addEventListener("htmx:sendError", () => {
   toast("The server cannot be reached. Check your connection; what you typed is still here.", "bad");
 });
+
+// on a small screen the open tab may be outside its row
+for (const link of document.querySelectorAll(".tabs > [aria-current], .topbar-nav > [aria-current]")) {
+  const row = link.parentElement;
+  row.scrollLeft = link.offsetLeft - row.offsetLeft - (row.clientWidth - link.offsetWidth) / 2;
+}
 
 observe(false);
 tellTimes();

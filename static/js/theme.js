@@ -49,6 +49,7 @@ function start() {
   for (const part of document.querySelectorAll("[data-theme-switch]")) part.hidden = false;
 }
 
+root.dataset.js = "";
 if (root.dataset.preferences === undefined) apply(stored());
 else store(root.dataset.theme ?? "");
 

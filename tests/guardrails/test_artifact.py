@@ -31,7 +31,8 @@ METADATA = json.loads(np.load(io.BytesIO(GOOD))["metadata"].tobytes())
 
 def test_round_trip() -> None:
     model = artifact.from_bytes(GOOD, sha256=artifact.digest(GOOD))
-    assert np.array_equal(model.idf, MODEL.idf) and np.array_equal(model.weights, MODEL.weights)
+    assert np.array_equal(model.idf, MODEL.idf)
+    assert np.array_equal(model.weights, MODEL.weights)
     numbers = ("intercept", "slope", "offset", "threshold", "extractor_version")
     assert all(getattr(model, name) == getattr(MODEL, name) for name in numbers)
     assert artifact.to_bytes(model) == GOOD, "the same model, the same bytes"
@@ -54,7 +55,7 @@ def test_scores() -> None:
     assert scores.tolist() == alone
 
 
-def npz(compression: int = zipfile.ZIP_STORED, **changes: Any) -> bytes:
+def npz(compression: int = zipfile.ZIP_STORED, /, **changes: Any) -> bytes:
     """The good file with other members: arrays, bytes as they are, or None for none."""
     metadata = np.frombuffer(json.dumps(METADATA).encode(), np.uint8)
     members = {"idf": MODEL.idf, "weights": MODEL.weights, "metadata": metadata, **changes}
@@ -114,7 +115,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "extra array": (lambda: npz(more=np.zeros(3)), "expected arrays"),
     "missing array": (lambda: npz(weights=None), "expected arrays"),
     "doubled array": (doubled, "expected arrays"),
-    "path": (lambda: npz(idf=None, **{"../idf": MODEL.idf}), "expected arrays"),
+    "path": (lambda: npz(**{"idf": None, "../idf": MODEL.idf}), "expected arrays"),
     "zip bomb": (
         lambda: npz(zipfile.ZIP_DEFLATED, idf=bytes(artifact.MAXIMUM_BYTES + 1)),
         "unpacks to more",
@@ -182,15 +183,15 @@ def test_too_large_is_refused_unhashed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "reason"),
     [
-        {"slope": float("nan")},
-        {"threshold": 0.0},
-        {"extractor_version": 9},
-        {"weights": MODEL.weights[:5]},
-        {"idf": MODEL.idf.astype(np.float64)},
+        ({"slope": float("nan")}, "JSON compliant"),
+        ({"threshold": 0.0}, "threshold"),
+        ({"extractor_version": 9}, "extractor version"),
+        ({"weights": MODEL.weights[:5]}, "shape"),
+        ({"idf": MODEL.idf.astype(np.float64)}, "type float64"),
     ],
 )
-def test_a_model_that_could_not_be_read_is_not_written(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError):
+def test_a_model_that_could_not_be_read_is_not_written(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
         artifact.to_bytes(replace(MODEL, **change))

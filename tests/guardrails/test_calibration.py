@@ -49,7 +49,8 @@ def test_is_at_the_minimum() -> None:
 def test_perfect_separation_stays_finite() -> None:
     scores = np.array([-3.0, -2.0, -1.0, 1.0, 2.0])
     slope, offset = calibration.fit_sigmoid(scores, scores > 0)
-    assert 0 < slope < 100 and np.isfinite(offset)
+    assert 0 < slope < 100
+    assert np.isfinite(offset)
     assert calibration.fit_sigmoid(scores, scores < 0)[0] < 0
 
 

@@ -82,12 +82,9 @@ def rows_of(counts: features.Counts) -> list[dict[int, int]]:
 
 def same(left: features.Counts, right: features.Counts) -> bool:
     return all(
-        np.array_equal(a, b) and a.dtype == b.dtype
-        for a, b in [
-            (left.offsets, right.offsets),
-            (left.columns, right.columns),
-            (left.counts, right.counts),
-        ]
+        np.array_equal(getattr(left, name), getattr(right, name))
+        and getattr(left, name).dtype == getattr(right, name).dtype
+        for name in ("offsets", "columns", "counts")
     )
 
 
@@ -216,7 +213,8 @@ def test_counts_of_a_huge_token_are_exact() -> None:
     assert [row.pop(column) for column in runs] == [length - n + 1 for n in (2, 3, 4, 5)]
     assert [row.pop(column) for column in columns] == [1] * len(edges)
     [(word, count)] = row.items()
-    assert word < features.BLOCK and count == 1
+    assert word < features.BLOCK
+    assert count == 1
 
 
 def test_pack_round_trip() -> None:
@@ -240,7 +238,8 @@ def test_pack_round_trip_of_any_text(batch: list[str]) -> None:
 def test_malformed_blobs_are_refused() -> None:
     good = features.pack(features.extract(["Hello world " + "A" * 400]))[0]
     words, large = int.from_bytes(good[4:8], "little"), int.from_bytes(good[12:16], "little")
-    assert words == 5 and large > 0
+    assert words == 5
+    assert large > 0
     bad = {
         "empty": b"",
         "short": good[:15],
@@ -262,9 +261,15 @@ def test_malformed_blobs_are_refused() -> None:
     bad["count of 0"] = good[:first_count] + b"\0" + good[first_count + 1 :]
     bad["large too many"] = good[:first_count] + b"\xff" + good[first_count + 1 :]
     for name, blob in bad.items():
-        with pytest.raises(ValueError, match="packed counts"):
-            features.unpack([good, blob])
-            raise AssertionError(name)
+        assert refused([good, blob]), name
+
+
+def refused(blobs: list[bytes]) -> bool:
+    try:
+        features.unpack(blobs)
+    except ValueError as error:
+        return "packed counts" in str(error)
+    return False
 
 
 def test_unpacking_is_fast() -> None:
@@ -300,7 +305,8 @@ def test_take_and_concatenate() -> None:
 def test_document_frequency_and_idf() -> None:
     counts = features.extract(["cat dog", "cat cat", "", "bird"])
     frequency = features.document_frequency(counts)
-    assert frequency.dtype == np.int32 and frequency.shape == (features.COLUMNS,)
+    assert frequency.dtype == np.int32
+    assert frequency.shape == (features.COLUMNS,)
     column = dict(features.explain("cat"))["cat"]
     assert frequency[column] == 2
     idf = features.inverse_document_frequency(frequency, 4)
@@ -340,7 +346,8 @@ def test_scores_do_not_depend_on_the_batch_bit_for_bit() -> None:
     def score(some: list[str]) -> list[float]:
         counts = features.extract(some)
         result = features.dot(counts, features.weigh(counts, idf), weights)
-        assert result.dtype == np.float64 and result.shape == (len(some),)
+        assert result.dtype == np.float64
+        assert result.shape == (len(some),)
         return result.tolist()
 
     together = score(batch)

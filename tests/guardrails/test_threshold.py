@@ -25,9 +25,9 @@ def test_bounds_are_clopper_pearson(k: int, n: int) -> None:
 def test_bounds_of_nothing_and_nonsense() -> None:
     assert threshold.interval(0, 0) == (0.0, 1.0)
     for k, n in [(-1, 3), (4, 3)]:
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="no proportion"):
             threshold.upper_bound(k, n)
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="no proportion"):
             threshold.lower_bound(k, n)
 
 
@@ -38,7 +38,7 @@ def test_negatives_needed() -> None:
         needed = threshold.negatives_needed(rate)
         assert threshold.upper_bound(0, needed) <= rate < threshold.upper_bound(0, needed - 1)
     for rate in (0.0, 1.0, -1.0, float("nan")):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="between 0 and 1"):
             threshold.negatives_needed(rate)
 
 
@@ -92,7 +92,8 @@ def test_lowest_threshold_within_the_limit() -> None:
     assert threshold.upper_bound(flagged, len(negatives)) <= 0.05
     assert threshold.upper_bound(flagged + 1, len(negatives)) > 0.05
     assert (negatives >= np.nextafter(chosen.threshold, 0)).sum() == flagged + 1
-    assert chosen.rule == "false_positive_rate" and not chosen.provisional
+    assert chosen.rule == "false_positive_rate"
+    assert not chosen.provisional
     assert f"it flags {flagged} of {len(negatives)} negatives" in chosen.note
 
 
@@ -124,7 +125,8 @@ def test_too_few_negatives() -> None:
 def test_no_negatives_flags_nothing() -> None:
     chosen = choose(np.array([0.9]), np.array([True]), Targets(0.05))
     assert chosen.threshold == threshold.FLAGS_NOTHING == 1.0
-    assert chosen.provisional and "59 are needed" in chosen.note
+    assert chosen.provisional
+    assert "59 are needed" in chosen.note
 
 
 def test_below_sixty_negatives_is_provisional() -> None:
@@ -157,16 +159,19 @@ def test_highest_threshold_that_catches_enough() -> None:
 
 def test_too_few_positives() -> None:
     chosen = choose(np.array([0.4, 0.6, 0.1]), np.array([True, True, False]), Targets(None, 0.9))
-    assert chosen.threshold == 0.4 and chosen.provisional
+    assert chosen.threshold == 0.4
+    assert chosen.provisional
     assert "2 positives are fewer than the 29 needed" in chosen.note
     none = choose(np.array([0.4]), np.array([False]), Targets(None, 0.9))
-    assert none.threshold == 0.5 and none.provisional
+    assert none.threshold == 0.5
+    assert none.provisional
 
 
 @pytest.mark.parametrize(("ratio", "expected"), [(1, 0.5), (3, 0.25), (0.25, 0.8)])
 def test_cost(ratio: float, expected: float) -> None:
     chosen = choose(*items(), Targets(None, None, ratio))
-    assert chosen.threshold == expected and not chosen.provisional
+    assert chosen.threshold == expected
+    assert not chosen.provisional
 
 
 @pytest.mark.parametrize(
@@ -182,13 +187,13 @@ def test_cost(ratio: float, expected: float) -> None:
     ],
 )
 def test_impossible_targets(targets: Targets) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"target|cost ratio"):
         choose(*items(), targets)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.0, float("nan"), float("inf")])
 def test_impossible_probabilities(value: float) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="probabilities"):
         choose(np.array([value, 0.5]), np.array([True, False]), Targets())
 
 

@@ -495,12 +495,15 @@ def document_frequency(counts: Counts) -> NDArray[np.int32]:
 def inverse_document_frequency(frequency: NDArray[Any], documents: int) -> NDArray[np.float32]:
     """log((1 + documents) / (1 + frequency)) + 1, scikit-learn's smoothed form; (COLUMNS).
 
+    A column that no document has weighs 0, as if a vocabulary had dropped it: n-grams that
+    nobody has seen must not take a share of a text's length.
+
     Args:
         frequency: in how many of the documents each column occurs, in [0, documents].
         documents: how many texts were counted, those without any n-gram included.
     """
     ratio = (1.0 + documents) / (1.0 + frequency.astype(np.float64))
-    return (np.log(ratio) + 1.0).astype(np.float32)
+    return np.where(frequency > 0, np.log(ratio) + 1.0, 0.0).astype(np.float32)
 
 
 def weigh(counts: Counts, idf: NDArray[np.float32]) -> NDArray[np.float32]:

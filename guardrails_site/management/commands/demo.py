@@ -33,7 +33,7 @@ PEOPLE = (
     ("owner@demo.example", Role.OWNER, "Olu Owner"),
     ("admin@demo.example", Role.ADMIN, "Ines Admin"),
 )
-FIRST_LABELS, MORE_LABELS = 90, 120
+FIRST_LABELS, MORE_LABELS = 110, 130
 
 
 class Command(BaseCommand):
@@ -94,7 +94,8 @@ def _policy(owner: Actor) -> Policy:
         slug=slug,
         name=name,
         specification=text,
-        settings={"audit_fraction": 0.4, "audit_share": 0.45},
+        targets={"false_positive_rate": 0.1},
+        settings={"audit_fraction": 0.35, "audit_share": 0.35},
     )
     policies.publish_version(owner, policy=policy)
     annotator = Membership.objects.get(workspace=owner.workspace, role=Role.ANNOTATOR)

@@ -144,7 +144,7 @@ def services(host: str, port: int) -> list[Service]:
         "--log-level=warning",
         "guardrails_site.wsgi:application",
     ]
-    celery = [*_module("celery"), "-A", "guardrails_site.celery"]
+    celery = [*_module("celery"), "--quiet", "-A", "guardrails_site.celery"]
     worker = [*celery, "worker", "--loglevel=WARNING", "--without-mingle", "--without-gossip"]
     return [
         Service("web", granian),
@@ -222,7 +222,7 @@ def _signal_group(process: subprocess.Popen[bytes], number: int, *, whole: bool 
 
 
 def _module(name: str) -> list[str]:
-    return [sys.executable, "-m", name]
+    return [sys.executable, "-W", "ignore", "-m", name]
 
 
 def _port() -> int:

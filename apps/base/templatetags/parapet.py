@@ -1,0 +1,72 @@
+"""Template tags every app uses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+
+from apps.base.samples import SHOWN, pieces
+
+register = template.Library()
+
+
+@register.inclusion_tag("includes/sample.html")
+def sample(text: str, *, whole: bool = False, more_url: str = "") -> dict[str, Any]:
+    """A text somebody else wrote, in its box: escaped, bounded, hidden characters visible."""
+    shown = text if whole else text[:SHOWN]
+    return {"pieces": pieces(shown), "more": len(text) - len(shown), "more_url": more_url}
+
+
+@register.inclusion_tag("includes/verdict.html")
+def verdict(value: str) -> dict[str, Any]:
+    """A verdict by shape, colour and word."""
+    return {"value": value}
+
+
+@register.inclusion_tag("includes/time.html")
+def ago(value: Any) -> dict[str, Any]:
+    """A moment, relative, with the absolute time in its tooltip."""
+    return {"value": value}
+
+
+@register.filter
+def percent(value: float | None) -> str:
+    """0.052 as "5.2 %"."""
+    return "–" if value is None else f"{value * 100:.1f} %"
+
+
+@register.filter
+def share(value: float | None) -> str:
+    """0.8612 as "0.86"."""
+    return "–" if value is None else f"{value:.2f}"
+
+
+@register.filter
+def get(mapping: dict[str, Any], key: str) -> Any:
+    """mapping[key], or None."""
+    return mapping.get(key)
+
+
+@register.simple_tag
+def interval(figure: dict[str, Any], *, as_percent: bool = False) -> str:
+    """[0.79, 0.92], or what is missing."""
+    if figure["value"] is None:
+        return f"too few to say: {figure['needed']} more audit labels"
+    low, high = figure["low"], figure["high"]
+    if as_percent:
+        return f"[{low * 100:.1f}, {high * 100:.1f}] %"
+    return f"[{low:.2f}, {high:.2f}]"
+
+
+@register.filter
+def split_words(text: str) -> list[str]:
+    """The words of a template's own constant."""
+    return text.split()
+
+
+@register.filter
+def both_sides(examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first example on each side of a rule's line."""
+    sides = {example["violates"]: example for example in reversed(examples)}
+    return [sides[side] for side in (True, False) if side in sides]

@@ -1,0 +1,20 @@
+"""Where imported data comes from."""
+
+from __future__ import annotations
+
+from django import forms
+
+
+class SourceForm(forms.Form):
+    source = forms.CharField(
+        max_length=200, label="Source", help_text="Where these outputs come from."
+    )
+    licence = forms.CharField(max_length=200, required=False, label="Licence")
+    consent = forms.ChoiceField(
+        label="Consent",
+        choices=[
+            ("", "choose"),
+            ("train", "may be used for training and evaluation"),
+            ("evaluate", "may be looked at and evaluated, not trained on"),
+        ],
+    )

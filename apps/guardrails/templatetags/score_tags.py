@@ -1,0 +1,35 @@
+"""The live model's scores inside the pages of lower apps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django import template
+
+from apps.base.templatetags.parapet import share
+from apps.corpus.models import Example, PolicyExample
+from apps.guardrails.learning.artifact import ArtifactRefused
+from apps.guardrails.scores import live_scores
+from apps.policies.models import Policy
+
+register = template.Library()
+
+
+@register.simple_tag
+def scores_of(policy: Policy, rows: Sequence[PolicyExample]) -> dict[int, float | None]:
+    """The live model's c of each row; empty when the model cannot be read."""
+    try:
+        scores = live_scores(policy, [row.example.output for row in rows])
+    except ArtifactRefused:
+        return {}
+    return dict(zip((row.pk for row in rows), scores, strict=True))
+
+
+@register.simple_tag
+def score_of(policy: Policy, example: Example) -> str:
+    """The live model's c of one example."""
+    try:
+        (score,) = live_scores(policy, [example.output])
+    except ArtifactRefused as refusal:
+        return str(refusal)
+    return "no live model" if score is None else share(score)

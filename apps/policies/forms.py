@@ -1,0 +1,119 @@
+"""Turning the editor's form into a draft, and back."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django import forms
+from django.http import QueryDict
+
+from apps.policies.models import Policy
+from apps.policies.specification import ACTIONS, MAXIMUM_EXAMPLES, MAXIMUM_RULES, POLARITIES, STAGES
+
+_NUMBERED = re.compile(r"rules-(\d{1,4})-")
+_EXAMPLE = re.compile(r"rules-(\d{1,4})-examples-(\d{1,4})-text\Z")
+
+CHOICES = {
+    "stages": STAGES,
+    "polarities": POLARITIES,
+    "actions": ACTIONS,
+    "severities": (1, 2, 3, 4),
+}
+
+
+class NewPolicyForm(forms.Form):
+    name = forms.CharField(max_length=200, strip=False)
+    slug = forms.SlugField(
+        max_length=60,
+        label="Short name for addresses and the API",
+        help_text="Lower-case letters, digits and hyphens; it never changes.",
+    )
+
+
+class SettingsForm(forms.ModelForm):
+    """Targets and queue settings of a policy."""
+
+    class Meta:
+        model = Policy
+        fields = [
+            "target_false_positive_rate",
+            "target_recall",
+            "target_cost_ratio",
+            "retrain_after",
+            "retrain_every_hours",
+            "audit_fraction",
+            "audit_share",
+        ]
+        labels = {
+            "target_false_positive_rate": "Good traffic that may be stopped",
+            "target_recall": "Recall wanted",
+            "target_cost_ratio": "A miss costs as much as so many false alarms",
+            "retrain_after": "Retrain after so many new labels",
+            "retrain_every_hours": "Retrain every so many hours",
+            "audit_fraction": "Share of new texts kept for audit",
+            "audit_share": "Share of draws that are audit draws",
+        }
+        help_texts = {
+            "target_false_positive_rate": "0.05 aims at 5 %. The first target that is set counts.",
+            "audit_fraction": "Fixed per text when it arrives; a change is for later texts.",
+            "audit_share": "More audit labels: narrower intervals. Fewer: faster learning.",
+        }
+
+    def split(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(targets, settings) for services.change_settings."""
+        data = self.cleaned_data
+        targets = {n.removeprefix("target_"): v for n, v in data.items() if n.startswith("target_")}
+        return targets, {n: v for n, v in data.items() if not n.startswith("target_")}
+
+
+def draft_from(post: QueryDict) -> dict[str, Any]:
+    """The draft that the editor's form describes; empty new rules and examples are left out."""
+    numbers = sorted({int(m.group(1)) for name in post if (m := _NUMBERED.match(name))})
+    order = [int(text) for text in post.getlist("order") if text.isdecimal()]
+    numbers.sort(key=lambda n: order.index(n) if n in order else n + len(order))
+    rules = [_rule(post, number) for number in numbers[: MAXIMUM_RULES + 1]]
+    return {
+        "stages": post.getlist("stages"),
+        "definition": _text(post, "definition"),
+        "scope": _text(post, "scope"),
+        "rationale": _text(post, "rationale"),
+        "rules": [rule for rule in rules if rule["text"].strip() or rule["examples"]],
+    }
+
+
+def _rule(post: QueryDict, number: int) -> dict[str, Any]:
+    prefix = f"rules-{number}-"
+    positions = sorted(
+        int(m.group(2))
+        for name in post
+        if (m := _EXAMPLE.match(name)) and int(m.group(1)) == number
+    )
+    examples = [
+        {
+            "text": _text(post, f"{prefix}examples-{position}-text"),
+            "violates": post.get(f"{prefix}examples-{position}-violates") == "true",
+            "why": _text(post, f"{prefix}examples-{position}-why"),
+        }
+        for position in positions[: MAXIMUM_EXAMPLES + 1]
+    ]
+    text = _text(post, f"{prefix}text")
+    severity = post.get(f"{prefix}severity", "")
+    return {
+        "key": post.get(f"{prefix}key", "").strip() or key_for(text, number),
+        "polarity": post.get(f"{prefix}polarity", "disallowed"),
+        "text": text,
+        "severity": int(severity) if severity.isdecimal() and len(severity) < 4 else 0,
+        "action": post.get(f"{prefix}action", ""),
+        "examples": [row for row in examples if row["text"].strip() or row["why"].strip()],
+    }
+
+
+def key_for(text: str, number: int) -> str:
+    """A rule's first key, from its first words."""
+    words = re.findall(r"[a-z0-9]+", text.lower())[:5]
+    return "-".join(words)[:60].strip("-") or f"rule-{number + 1}"
+
+
+def _text(post: QueryDict, name: str) -> str:
+    return post.get(name, "").replace("\r\n", "\n")

@@ -1,0 +1,251 @@
+"""The list of policies, the Specification tab, its editor and its history."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import redirect, render
+from django.urls import reverse
+
+from apps.accounts.actor import Actor
+from apps.accounts.api import load_member
+from apps.accounts.models import Membership
+from apps.accounts.pages import page
+from apps.accounts.permissions import allowed
+from apps.base.keyset import paginate
+from apps.base.problems import NotFound, Problem
+from apps.policies import forms, services
+from apps.policies.api import load_version
+from apps.policies.models import Policy, PolicyVersion
+from apps.policies.permissions import load_policy
+from apps.policies.specification import Specification, compare, missing, parse
+
+
+@page("policies.list")
+def policy_list(request: HttpRequest) -> HttpResponseBase:
+    """All policies one has a role on, with search and status filter."""
+    actor = _actor(request)
+    text, status = request.GET.get("q", "")[:200], request.GET.get("status", "")
+    rows = Policy.objects.visible_to(actor).with_role_of(actor).select_related("current_version")
+    if text:
+        rows = rows.filter(name__icontains=text) | rows.filter(slug__icontains=text)
+    if status in Policy.Status.values:
+        rows = rows.filter(status=status)
+    found = paginate(rows, cursor=request.GET.get("cursor", ""), size=24)
+    context = {
+        "page": found,
+        "text": text,
+        "status": status,
+        "statuses": Policy.Status.values,
+        "may_create": allowed(actor, "policies.create"),
+        "query": request.GET.urlencode() if not request.GET.get("cursor") else "",
+    }
+    return render(request, "policies/list.html", context)
+
+
+@page("policies.create", methods=("GET", "POST"))
+def create(request: HttpRequest) -> HttpResponseBase:
+    """Name a new policy; its first draft is written in the editor."""
+    form = forms.NewPolicyForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            policy = services.create_policy(
+                _actor(request), **form.cleaned_data, specification={"stages": ["output"]}
+            )
+        except Problem as problem:
+            for error in problem.errors:
+                form.add_error(error.pointer.strip("/") or None, error.message)
+        else:
+            return redirect("policies:edit", policy.slug)
+    return render(
+        request, "policies/create.html", {"form": form}, status=400 if form.errors else 200
+    )
+
+
+@page("policies.view", load=load_policy)
+def specification(request: HttpRequest, policy: Policy) -> HttpResponseBase:
+    """The published rules, the draft's changes and the history."""
+    context = {
+        "policy": policy,
+        "tab": "specification",
+        "specification": policy.current_version.specification if policy.current_version else None,
+        "versions": policy.versions.order_by("-number")[:20],
+    }
+    if allowed(_actor(request), "policies.edit", policy):
+        context |= {"changes": services.draft_changes(policy), "draft": policy.draft}
+    return render(request, "policies/specification.html", context)
+
+
+@page("policies.edit", load=load_policy, methods=("GET", "POST"))
+def edit(request: HttpRequest, policy: Policy) -> HttpResponseBase:
+    """The editor of the draft. POST saves it: by itself as one types (htmx), or by the button."""
+    draft = policy.draft
+    if request.method == "GET":
+        return _editor(request, policy, draft.specification)
+    content = forms.draft_from(request.POST)
+    by_itself = bool(request.headers.get("HX-Request"))
+    try:
+        draft = services.save_draft(
+            _actor(request),
+            policy=policy,
+            specification=content,
+            revision=_number(request.POST.get("revision", "")),
+        )
+    except Problem as problem:
+        if by_itself:
+            context = {"policy": policy, "problem": problem}
+            return render(request, "policies/saved.html", context)
+        return _editor(request, policy, _lenient(content), problem=problem)
+    policy.draft = draft
+    if by_itself:
+        return render(request, "policies/saved.html", _draft_context(policy))
+    if "add_rule" in request.POST:
+        return redirect(reverse("policies:edit", args=[policy.slug]) + "?new=1#new-rule")
+    messages.success(request, "The draft is saved.")
+    return redirect("policies:edit", policy.slug)
+
+
+@page("policies.edit", load=load_policy, methods=("GET", "POST"))
+def publish(request: HttpRequest, policy: Policy) -> HttpResponseBase:
+    """Look at the difference once more, then publish the draft as the next version."""
+    if request.method == "POST":
+        try:
+            version = services.publish_version(_actor(request), policy=policy)
+        except Problem as problem:
+            context = {**_draft_context(policy), "tab": "specification", "problem": problem}
+            return render(request, "policies/publish.html", context, status=problem.status)
+        messages.success(request, f"Version {version.number} is published; people label under it.")
+        return redirect("policies:specification", policy.slug)
+    context = {**_draft_context(policy), "tab": "specification"}
+    return render(request, "policies/publish.html", context)
+
+
+@page("versions.view", load=load_version)
+def version(request: HttpRequest, found: PolicyVersion) -> HttpResponseBase:
+    """One version and what it changed, against the one before it or any other."""
+    policy = found.policy
+    against = _number(request.GET.get("against", ""))
+    against = found.number - 1 if against is None else against
+    other = policy.versions.filter(number=against).first()
+    if other is None and against != 0:
+        raise NotFound
+    context = {
+        "policy": policy,
+        "tab": "specification",
+        "version": found,
+        "specification": found.specification,
+        "against": against,
+        "changes": compare(other.specification if other else services.NOTHING, found.specification),
+        "versions": policy.versions.order_by("-number")[:100],
+    }
+    return render(request, "policies/version.html", context)
+
+
+@page("policies.edit", load=load_policy, methods=("GET", "POST"))
+def settings(request: HttpRequest, policy: Policy) -> HttpResponseBase:
+    """Targets, queue settings and the people on the policy."""
+    form = forms.SettingsForm(
+        request.POST if request.method == "POST" else None,
+        instance=Policy.objects.get(pk=policy.pk),
+    )
+    if request.method == "POST" and form.is_valid():
+        targets, queue = form.split()
+        services.change_settings(_actor(request), policy=policy, targets=targets, settings=queue)
+        messages.success(request, "The settings are saved.")
+        return redirect("policies:settings", policy.slug)
+    context = {
+        "policy": policy,
+        "tab": "settings",
+        "form": form,
+        "people": _people(policy),
+    }
+    return render(request, "policies/settings.html", context, status=400 if form.errors else 200)
+
+
+@page("policies.edit", load=load_policy, methods=("POST",))
+def set_role(request: HttpRequest, policy: Policy) -> HttpResponseBase:
+    """Give a member a role on the policy, or take it."""
+    actor = _actor(request)
+    try:
+        member = UUID(request.POST.get("member", ""))
+    except ValueError:
+        raise NotFound from None
+    membership = load_member(actor, member)
+    services.set_role(
+        actor, policy=policy, membership=membership, role=request.POST.get("role", "")
+    )
+    messages.success(request, f"{membership.user.email}: saved.")
+    return redirect("policies:settings", policy.slug)
+
+
+@page("policies.edit", load=load_policy, methods=("POST",))
+def retire(request: HttpRequest, policy: Policy) -> HttpResponseBase:
+    """Take the policy out of use, or bring it back."""
+    retired = request.POST.get("retired") == "true"
+    services.retire_policy(_actor(request), policy=policy, retired=retired)
+    messages.success(
+        request, "The policy is retired." if retired else "The policy is active again."
+    )
+    return redirect("policies:settings", policy.slug)
+
+
+def _editor(
+    request: HttpRequest,
+    policy: Policy,
+    text: Specification,
+    *,
+    problem: Problem | None = None,
+) -> HttpResponseBase:
+    context = {
+        **_draft_context(policy),
+        "tab": "specification",
+        "text": text,
+        "choices": forms.CHOICES,
+        "problem": problem,
+        "new_rule": "new" in request.GET or not text.rules,
+    }
+    return render(request, "policies/edit.html", context, status=problem.status if problem else 200)
+
+
+def _draft_context(policy: Policy) -> dict[str, object]:
+    return {
+        "policy": policy,
+        "draft": policy.draft,
+        "changes": services.draft_changes(policy),
+        "missing": missing(policy.draft.specification),
+    }
+
+
+def _lenient(content: dict[str, object]) -> Specification:
+    """What was typed, to be shown again beside what is wrong with it."""
+    rules = content["rules"]
+    assert isinstance(rules, list)
+    for rule in rules:
+        rule["severity"] = rule["severity"] or 1
+    try:
+        return parse(content)
+    except Problem:
+        return parse({**content, "rules": [], "stages": ["output"]})
+
+
+def _people(policy: Policy) -> list[tuple[Membership, str]]:
+    """The workspace's people who are not admins, each with their role on the policy ("" none)."""
+    roles = dict(policy.roles.values_list("membership_id", "role"))
+    rows = (
+        Membership.objects.filter(workspace=policy.workspace, is_active=True)
+        .exclude(role="admin")
+        .select_related("user")
+        .order_by("user__email")[:500]
+    )
+    return [(row, roles.get(row.pk, "")) for row in rows]
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < 10 else None
+
+
+def _actor(request: HttpRequest) -> Actor:
+    actor: Actor = request.actor  # type: ignore[attr-defined]
+    return actor

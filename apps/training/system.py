@@ -1,0 +1,69 @@
+"""What an admin sees of the workers: who is there, what waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from celery import current_app
+from django.utils import timezone
+
+from apps.base.jobs import ACTIVE, Status
+from apps.corpus.models import Import
+from apps.training.models import TrainingRun
+
+ANSWER_WITHIN_SECONDS = 0.7
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A Celery worker process that answered."""
+
+    name: str
+    active: list[str]
+    processes: int
+
+
+@dataclass(frozen=True)
+class System:
+    """Workers, and how many jobs wait or run."""
+
+    looked_at: datetime
+    workers: list[Worker]
+    queued_runs: int
+    running_runs: int
+    queued_imports: int
+    running_imports: int
+
+
+def look() -> System:
+    """Ask the workers; none answering is an answer, too."""
+    return System(
+        looked_at=timezone.now(),
+        workers=_workers(),
+        queued_runs=TrainingRun.objects.filter(status=Status.QUEUED).count(),
+        running_runs=TrainingRun.objects.filter(status=Status.RUNNING).count(),
+        queued_imports=_imports(Status.QUEUED),
+        running_imports=_imports(Status.RUNNING),
+    )
+
+
+def _imports(status: Status) -> int:
+    return Import.objects.filter(status=status, status__in=ACTIVE, confirmed=True).count()
+
+
+def _workers() -> list[Worker]:
+    inspect = current_app.control.inspect(timeout=ANSWER_WITHIN_SECONDS)
+    try:
+        stats = inspect.stats() or {}
+        active = inspect.active() or {} if stats else {}
+    except Exception:  # each broker has its own errors; the page says that nobody answered
+        return []
+    return [
+        Worker(
+            name=name,
+            active=[task["name"].rpartition(".")[2] for task in active.get(name, [])],
+            processes=len(facts.get("pool", {}).get("processes", [])),
+        )
+        for name, facts in sorted(stats.items())
+    ]

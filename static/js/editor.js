@@ -1,0 +1,101 @@
+// The policy editor: rules and examples are added, moved and removed in place; every change is
+// saved by the form's own htmx trigger ("parapet:changed"). Without this file the form still works.
+
+const form = document.querySelector("[data-editor]");
+
+function changed() {
+  form.dispatchEvent(new CustomEvent("parapet:changed", { bubbles: true }));
+}
+
+function reveal(part) {
+  for (const button of part.querySelectorAll("[data-move], [data-remove-rule], [data-add-example]")) {
+    button.hidden = false;
+  }
+}
+
+// a fresh number for a new rule, so that no two share their names
+function nextNumber() {
+  const used = [...form.querySelectorAll("[data-rule]")].map((rule) => Number(rule.dataset.rule));
+  return Math.max(-1, ...used) + 1;
+}
+
+function renumber(element, from, to) {
+  for (const name of ["id", "for", "name"]) {
+    const value = element.getAttribute(name);
+    if (value) element.setAttribute(name, value.replace(from, to));
+  }
+}
+
+function addRule() {
+  const number = nextNumber();
+  const rule = document
+    .getElementById("rule-template")
+    .content.querySelector("[data-rule]")
+    .cloneNode(true);
+  rule.dataset.rule = number;
+  rule.querySelector("[name=order]").value = number;
+  for (const element of rule.querySelectorAll("*")) renumber(element, "NUMBER", number);
+  form.querySelector("[data-rules]").append(rule);
+  reveal(rule);
+  rule.querySelector("textarea").focus();
+}
+
+function addExample(button) {
+  const rows = [...button.parentElement.querySelectorAll("[data-example]")];
+  const last = rows.at(-1);
+  const row = last.cloneNode(true);
+  const [from, to] = [Number(last.dataset.example), Number(last.dataset.example) + 1];
+  row.dataset.example = to;
+  for (const element of row.querySelectorAll("*")) {
+    renumber(element, `-example-${from}-`, `-example-${to}-`);
+    renumber(element, `-examples-${from}-`, `-examples-${to}-`);
+    if (element.matches("textarea")) element.value = "";
+  }
+  last.after(row);
+  row.querySelector("textarea").focus();
+}
+
+function move(rule, direction) {
+  const other = direction === "up" ? rule.previousElementSibling : rule.nextElementSibling;
+  if (!other?.matches("[data-rule]")) return;
+  if (direction === "up") other.before(rule);
+  else other.after(rule);
+  changed();
+}
+
+if (form) {
+  reveal(form);
+  form.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    const rule = button.closest("[data-rule]");
+    if (button.dataset.addRule !== undefined) {
+      event.preventDefault();
+      addRule();
+    } else if (button.dataset.addExample !== undefined) addExample(button);
+    else if (button.dataset.removeRule !== undefined) {
+      rule.remove();
+      changed();
+    } else if (button.dataset.move) move(rule, button.dataset.move);
+  });
+}
+
+// a new policy's short name follows its name until somebody writes it by hand
+const named = document.querySelector("[data-slug-from]");
+if (named) {
+  const from = document.getElementById(named.dataset.slugFrom);
+  const to = document.getElementById(named.dataset.slugTo);
+  let own = to.value !== "";
+  to.addEventListener("input", () => {
+    own = true;
+  });
+  from.addEventListener("input", () => {
+    if (own) return;
+    to.value = from.value
+      .normalize("NFKD")
+      .toLowerCase()
+      .replace(/[^a-z0-9]+/g, "-")
+      .replace(/^-|-$/g, "")
+      .slice(0, 60);
+  });
+}

@@ -1,0 +1,343 @@
+// The Label workspace: answer by key or click; the next item is on the screen at once, because it
+// was fetched ahead. Answers go through an outbox in this browser, so closing the tab, a reload or
+// a dead network loses none: they are sent again until the server has them (submitting a lease
+// twice is harmless).
+
+import { announce, toast } from "./live.js";
+
+const bench = document.querySelector("[data-workbench]");
+const screen = bench.querySelector("[data-screen]");
+const ahead = document.getElementById("ahead");
+const saved = document.querySelector("[data-saved]");
+const csrf = bench.querySelector("[name=csrfmiddlewaretoken]").value;
+const OUTBOX = `parapet-outbox-${bench.dataset.person}-${bench.dataset.again}`;
+const KEYS = "parapet-keys";
+const BLUR = "parapet-blur";
+const RETRY_MILLISECONDS = 2000;
+
+let shownAt = performance.now();
+
+/* --- what this browser keeps ------------------------------------------------------------------ */
+
+function load(name, otherwise) {
+  try {
+    return JSON.parse(localStorage.getItem(name)) ?? otherwise;
+  } catch {
+    return otherwise;
+  }
+}
+
+function keep(name, value) {
+  try {
+    localStorage.setItem(name, JSON.stringify(value));
+  } catch {
+    // a browser that keeps nothing still labels; it only forgets when it is closed
+  }
+}
+
+/* --- the screen ------------------------------------------------------------------------------- */
+
+const onScreen = () => screen.querySelector("[data-item]");
+const lease = () => onScreen()?.dataset.lease;
+const aheadItem = () => ahead.content.querySelector("[data-item]");
+
+function show(item) {
+  screen.replaceChildren(item);
+  for (const box of bench.querySelectorAll("[name=rules]")) {
+    box.checked = (item.dataset.rules ?? "").split(" ").includes(box.value);
+  }
+  bench.querySelector("[name=rationale]").value = item.dataset.rationale ?? "";
+  for (const button of bench.querySelectorAll("[name=verdict]")) {
+    button.setAttribute("aria-pressed", String(button.value === item.dataset.verdict));
+  }
+  shownAt = performance.now();
+  blur(load(BLUR, false));
+  item.querySelector(".output .sample")?.focus({ preventScroll: true });
+}
+
+/** Put the item that was fetched ahead on the screen; without one, ask the server for the page. */
+function advance() {
+  const next = aheadItem();
+  if (next && next.dataset.version === onScreen().dataset.version) {
+    show(next);
+    return true;
+  }
+  return false;
+}
+
+function lock(locked) {
+  for (const button of bench.querySelectorAll(".verdict")) button.disabled = locked;
+}
+
+/* --- the outbox ------------------------------------------------------------------------------- */
+
+let outbox = load(OUTBOX, []);
+let sending = false;
+
+function tell() {
+  saved.textContent = outbox.length ? `saving ${outbox.length}…` : "saved";
+  saved.classList.toggle("pill-warn", outbox.length > 1);
+}
+
+function put(entry) {
+  outbox.push(entry);
+  keep(OUTBOX, outbox);
+  tell();
+  send();
+}
+
+async function post(url, fields) {
+  return fetch(url, {
+    method: "POST",
+    headers: { "X-CSRFToken": csrf, "X-Requested-With": "parapet" },
+    body: new URLSearchParams(fields),
+    keepalive: true,
+  });
+}
+
+async function send() {
+  if (sending) return;
+  sending = true;
+  try {
+    while (outbox.length) {
+      const { url, fields } = outbox[0];
+      let response;
+      try {
+        response = await post(url, [...fields, ["ahead", lease() ?? ""]]);
+      } catch {
+        saved.textContent = `offline, ${outbox.length} kept`;
+        setTimeout(send, RETRY_MILLISECONDS);
+        return;
+      }
+      if (response.status >= 500 || response.status === 429) {
+        setTimeout(send, RETRY_MILLISECONDS);
+        return;
+      }
+      outbox.shift();
+      keep(OUTBOX, outbox);
+      tell();
+      await take(response);
+    }
+    if (bench.dataset.resume !== undefined) location.assign(bench.dataset.again);
+  } finally {
+    sending = false;
+  }
+}
+
+/** What the server answers to an answer: the item to keep ahead, or that there is none. */
+async function take(response) {
+  if (response.status === 401 || response.redirected) {
+    location.reload();
+    return;
+  }
+  if (!response.ok && response.status !== 204) {
+    toast("The server did not take an answer; the page shows what it has.", "bad");
+    location.assign(bench.dataset.again);
+    return;
+  }
+  const html = response.status === 204 ? "" : await response.text();
+  const part = new DOMParser().parseFromString(html, "text/html");
+  const item = part.querySelector("[data-item]");
+  ahead.content.replaceChildren(...(item ? [document.adoptNode(item)] : []));
+  if (bench.dataset.waiting !== undefined) {
+    delete bench.dataset.waiting;
+    lock(false);
+    if (!item || !advance()) location.assign(bench.dataset.again);
+  }
+}
+
+function leave(url, fields) {
+  const current = lease();
+  if (!current || bench.dataset.waiting !== undefined) return;
+  if (!advance()) {
+    bench.dataset.waiting = "";
+    lock(true);
+  }
+  put({ url, fields: [["lease", current], ...fields] });
+}
+
+/* --- answering -------------------------------------------------------------------------------- */
+
+const today = document.querySelector("[data-today]");
+const left = document.querySelector("[data-left]");
+const bar = document.querySelector("[data-progress]");
+
+function count(step) {
+  today.textContent = Number(today.textContent) + step;
+  left.textContent = Math.max(0, Number(left.textContent) - step);
+  bar.value += step;
+}
+
+function answer(verdict) {
+  const rules = [...bench.querySelectorAll("[name=rules]:checked")].map((box) => ["rules", box.value]);
+  const seconds = ((performance.now() - shownAt) / 1000).toFixed(1);
+  const rationale = bench.querySelector("[name=rationale]").value;
+  count(1);
+  leave(bench.action, [["verdict", verdict], ["seconds", seconds], ["rationale", rationale], ...rules]);
+  announce(`${verdict}; next item`);
+}
+
+async function undo() {
+  if (outbox.length) await send();
+  if (outbox.length) return;
+  const response = await post(bench.dataset.undo, []);
+  if (!response.ok) {
+    toast(response.status === 409 ? "There is nothing to undo." : "Undo did not work; try again.", "bad");
+    return;
+  }
+  const part = new DOMParser().parseFromString(await response.text(), "text/html");
+  const item = part.querySelector("[data-item]");
+  if (!item) return location.reload();
+  const current = onScreen();
+  if (current) ahead.content.replaceChildren(current);
+  show(document.adoptNode(item));
+  count(-1);
+  announce("Undone; the item is back");
+}
+
+bench.addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (event.submitter?.name === "verdict") answer(event.submitter.value);
+});
+
+document.querySelector("[data-skip-form]").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const fields = new FormData(event.target);
+  const reason = fields.get("reason") || fields.get("other");
+  if (!reason) return event.target.querySelector("#other").focus();
+  document.getElementById("skip").close();
+  leave(bench.dataset.skip, [["reason", reason]]);
+  announce("Skipped");
+});
+
+document.addEventListener("submit", (event) => {
+  if (event.target.action.endsWith(bench.dataset.undo)) {
+    event.preventDefault();
+    undo();
+  }
+}, true);
+
+function blur(on) {
+  keep(BLUR, on);
+  screen.classList.toggle("blurred", on);
+  document.querySelector("[data-action-button=blur]").setAttribute("aria-pressed", String(on));
+}
+
+document.querySelector("[data-action-button=blur]").addEventListener("click", () => blur(!load(BLUR, false)));
+
+/* --- keys ------------------------------------------------------------------------------------- */
+
+const DEFAULTS = { violates: "v", complies: "c", unsure: "u", skip: "s", undo: "z", rationale: "r", blur: "b" };
+const NAMES = {
+  violates: "Violates",
+  complies: "Complies",
+  unsure: "Unsure",
+  skip: "Skip, with a reason",
+  undo: "Undo the last answer",
+  rationale: "Write a rationale",
+  blur: "Blur on and off",
+};
+const ACTIONS = {
+  violates: () => answer("violates"),
+  complies: () => answer("complies"),
+  unsure: () => answer("unsure"),
+  skip: () => document.getElementById("skip").showModal(),
+  undo,
+  rationale: () => bench.querySelector("[name=rationale]").focus(),
+  blur: () => blur(!load(BLUR, false)),
+};
+
+let keys = load(KEYS, { enabled: true, map: {} });
+const keyOf = (action) => keys.map[action] ?? DEFAULTS[action];
+
+function showKeys() {
+  for (const mark of document.querySelectorAll("[data-key-of]")) {
+    mark.textContent = keyOf(mark.dataset.keyOf).toUpperCase();
+    mark.hidden = !keys.enabled;
+  }
+  for (const input of document.querySelectorAll("[data-key-rows] input")) {
+    input.value = keyOf(input.dataset.action).toUpperCase();
+  }
+  document.querySelector("[data-keys] [name=enabled]").checked = keys.enabled;
+}
+
+function buildKeyMap() {
+  const rows = document.querySelector("[data-key-rows]");
+  for (const [action, name] of Object.entries(NAMES)) {
+    const row = document.createElement("tr");
+    const title = document.createElement("th");
+    title.scope = "row";
+    title.textContent = name;
+    const cell = document.createElement("td");
+    const input = document.createElement("input");
+    Object.assign(input, { type: "text", maxLength: 1, size: 2, value: keyOf(action).toUpperCase() });
+    input.dataset.action = action;
+    input.setAttribute("aria-label", `Key for: ${name}`);
+    input.addEventListener("input", () => {
+      const key = input.value.toLowerCase();
+      const taken = Object.keys(DEFAULTS).some((other) => other !== action && keyOf(other) === key);
+      if (!/^[a-z]$/.test(key) || taken) {
+        input.setCustomValidity("A letter that nothing else uses");
+        input.reportValidity();
+        return;
+      }
+      input.setCustomValidity("");
+      keys.map[action] = key;
+      keep(KEYS, keys);
+      showKeys();
+    });
+    cell.append(input);
+    row.append(title, cell);
+    rows.append(row);
+  }
+  const form = document.querySelector("[data-keys]");
+  form.querySelector("[name=enabled]").addEventListener("change", (event) => {
+    keys.enabled = event.target.checked;
+    keep(KEYS, keys);
+    showKeys();
+  });
+  form.addEventListener("reset", (event) => {
+    event.preventDefault();
+    keys = { enabled: true, map: {} };
+    keep(KEYS, keys);
+    showKeys();
+  });
+  showKeys();
+}
+
+const typing = (target) => target.closest("input:not([type=checkbox]), textarea, select, [contenteditable]");
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  if (document.querySelector("dialog[open]")) return;
+  if (event.key === "Escape" && typing(event.target)) {
+    event.target.blur();
+    return;
+  }
+  if (typing(event.target)) return;
+  if (event.key === "?") {
+    event.preventDefault();
+    document.getElementById("keys").showModal();
+    return;
+  }
+  if (!keys.enabled) return;
+  if (/^[1-9]$/.test(event.key)) {
+    const box = bench.querySelectorAll("[name=rules]")[Number(event.key) - 1];
+    if (box) box.checked = !box.checked;
+    return;
+  }
+  const action = Object.keys(DEFAULTS).find((name) => keyOf(name) === event.key.toLowerCase());
+  if (!action) return;
+  event.preventDefault();
+  ACTIONS[action]();
+});
+
+buildKeyMap();
+blur(load(BLUR, false));
+tell();
+if (outbox.length) {
+  // answers of an earlier visit go first; then the page is asked for again
+  bench.dataset.resume = "";
+  lock(true);
+  send();
+}
