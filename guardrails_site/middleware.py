@@ -96,7 +96,7 @@ class InputGate:
         charset = (request.content_params or {}).get("charset", "utf-8").lower()
         if charset not in ("utf-8", "utf8"):
             raise Problem("Send UTF-8.", code="charset", status=415)
-        if not request.META.get("CONTENT_LENGTH") and not request.content_type:
+        if request.META.get("CONTENT_LENGTH") in (None, "", "0"):
             return
         accepted = _accepted(request)
         if request.content_type and request.content_type not in accepted:

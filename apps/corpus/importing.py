@@ -397,19 +397,23 @@ _COPY = """
 COPY incoming (row, example_id, content_hash, prompt, output, context, model, language, tags,
     metadata, external_id, side, group_hash, group_u, u) FROM STDIN
 """
-# the same external id may not name two texts, neither here nor in what is there already
+# the same external id may not name two texts, neither in what is there already nor here
 _REJECT = """
+WITH clashing AS (
+    SELECT incoming.row FROM incoming
+    JOIN corpus_policyexample there ON there.policy_id = %(policy)s
+        AND there.external_id = incoming.external_id AND there.external_id <> ''
+    JOIN corpus_example example ON example.id = there.example_id
+    WHERE incoming.external_id <> '' AND example.content_hash <> incoming.content_hash
+    UNION
+    SELECT row FROM (
+        SELECT row, content_hash, first_value(content_hash) OVER (
+            PARTITION BY external_id ORDER BY row) AS first_hash
+        FROM incoming WHERE external_id <> ''
+    ) numbered WHERE content_hash <> first_hash
+)
 UPDATE incoming SET reason = 'This id already names another text.'
-WHERE external_id <> '' AND (
-    EXISTS (
-        SELECT 1 FROM corpus_policyexample there JOIN corpus_example example
-            ON example.id = there.example_id
-        WHERE there.policy_id = %(policy)s AND there.external_id = incoming.external_id
-            AND there.external_id <> '' AND example.content_hash <> incoming.content_hash)
-    OR EXISTS (
-        SELECT 1 FROM incoming earlier
-        WHERE earlier.external_id = incoming.external_id AND earlier.row < incoming.row
-            AND earlier.content_hash <> incoming.content_hash))
+FROM clashing WHERE clashing.row = incoming.row
 """
 _EXAMPLES = """
 INSERT INTO corpus_example (id, workspace_id, content_hash, prompt, output, context, model,
@@ -469,6 +473,7 @@ def _commit(job: Import, batch: _Batch, *, next_row: int) -> None:
         with cursor.copy(_COPY) as copy:  # type: ignore[attr-defined]
             for row in batch.rows:
                 copy.write_row(row)
+        cursor.execute("ANALYZE incoming")
         cursor.execute(_REJECT, values)
         cursor.execute("SELECT row, reason FROM incoming WHERE reason IS NOT NULL")
         rejected = sorted(batch.rejected + cursor.fetchall())

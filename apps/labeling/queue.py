@@ -55,40 +55,35 @@ def open_slots(arrival: Arrival) -> None:
     On the audit side one text a group is asked for: the one with the lowest u. Where a newcomer
     is lower than the one that waited so far, they change places; what is answered stays so.
     """
-    values = {"policy": arrival.policy.pk, "batch": arrival.number}
+    values = {"ids": arrival.ids}
     with connection.cursor() as cursor:
         cursor.execute(_OPEN_SLOTS, values)
         cursor.execute(_HOLD_BACK, values)
 
 
 _OPEN_SLOTS = """
-WITH touched AS (
-    SELECT DISTINCT group_hash FROM corpus_policyexample
-    WHERE policy_id = %(policy)s AND batch = %(batch)s AND side = 'audit'
-), first AS (
-    SELECT DISTINCT ON (group_hash) id FROM corpus_policyexample
-    WHERE policy_id = %(policy)s AND group_hash IN (SELECT group_hash FROM touched)
-    ORDER BY group_hash, u, id
-)
 INSERT INTO labeling_slot (policy_id, policy_example_id, side, position, priority, state, drawn,
     skips)
-SELECT policy_id, id, side, CASE side WHEN 'audit' THEN group_u ELSE u END, 0,
-    CASE WHEN side = 'audit' AND id NOT IN (SELECT id FROM first) THEN 'held' ELSE 'free' END,
+SELECT here.policy_id, here.id, here.side,
+    CASE here.side WHEN 'audit' THEN here.group_u ELSE here.u END, 0,
+    CASE WHEN here.side = 'audit' AND EXISTS (
+        SELECT 1 FROM corpus_policyexample lower
+        WHERE lower.policy_id = here.policy_id AND lower.group_hash = here.group_hash
+            AND (lower.u, lower.id) < (here.u, here.id)
+    ) THEN 'held' ELSE 'free' END,
     false, 0
-FROM corpus_policyexample WHERE policy_id = %(policy)s AND batch = %(batch)s ORDER BY id
+FROM corpus_policyexample here WHERE here.id = ANY(%(ids)s) ORDER BY here.id
 """
 _HOLD_BACK = """
-UPDATE labeling_slot SET state = 'held'
-FROM corpus_policyexample older
-WHERE labeling_slot.policy_example_id = older.id AND labeling_slot.state = 'free'
-    AND older.policy_id = %(policy)s AND older.side = 'audit' AND older.batch < %(batch)s
-    AND EXISTS (
-        SELECT 1 FROM corpus_policyexample newer
-        WHERE newer.policy_id = %(policy)s AND newer.batch = %(batch)s AND newer.side = 'audit'
-            AND newer.group_hash = older.group_hash AND (newer.u, newer.id) < (older.u, older.id))
-    AND older.group_hash IN (
-        SELECT group_hash FROM corpus_policyexample
-        WHERE policy_id = %(policy)s AND batch = %(batch)s AND side = 'audit')
+UPDATE labeling_slot slot SET state = 'held'
+FROM (
+    SELECT DISTINCT ON (policy_id, group_hash) policy_id, group_hash, u, id
+    FROM corpus_policyexample WHERE id = ANY(%(ids)s) AND side = 'audit'
+    ORDER BY policy_id, group_hash, u, id
+) newer
+JOIN corpus_policyexample older ON older.policy_id = newer.policy_id
+    AND older.group_hash = newer.group_hash AND (newer.u, newer.id) < (older.u, older.id)
+WHERE slot.policy_example_id = older.id AND slot.state = 'free'
 """
 
 
