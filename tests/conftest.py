@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
-from pathlib import Path
+from collections.abc import Iterator
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import pytest
 
-# before Django reads its settings: an own data folder, and a database if none is given
-if "PARAPET_TEST_DIR" not in os.environ:
-    os.environ["PARAPET_TEST_DIR"] = tempfile.mkdtemp(prefix="parapet-test-")
-os.environ["PARAPET_DATA_DIR"] = os.environ["PARAPET_TEST_DIR"]
-if not os.environ.get("DATABASE_URL"):
-    from guardrails_site import embedded
-
-    os.environ["DATABASE_URL"] = embedded.start(ROOT / "var" / "test-postgres")
-
-from collections.abc import Iterator  # noqa: E402
-
-import pytest  # noqa: E402
-
-from tests.running import Running, running  # noqa: E402
+from tests.running import Running, running
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +14,15 @@ def site() -> Iterator[Running]:
     """Parapet as `make run` starts it, once for all tests of the xdist group "site"."""
     with running() as started:
         yield started
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_static() -> None:
+    """Pages name static files as they are: there is no collected manifest in a test process."""
+    from django.conf import settings
+
+    plain = "django.contrib.staticfiles.storage.StaticFilesStorage"
+    settings.STORAGES = {**settings.STORAGES, "staticfiles": {"BACKEND": plain}}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
+from django.views.decorators.http import require_safe
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -128,11 +129,13 @@ class AuditList(Endpoint):
         return Response(list_answer(request, page, shapes.show_entry))
 
 
+@require_safe
 def health_live(request: HttpRequest) -> JsonResponse:
     """The process answers."""
     return JsonResponse({"status": "ok"})
 
 
+@require_safe
 def health_ready(request: HttpRequest) -> JsonResponse:
     """The process answers and reaches its database."""
     try:

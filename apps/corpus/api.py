@@ -51,7 +51,7 @@ class _Untouched(MultiPartParser):
 class ImportList(Endpoint):
     """Bring rows in: an NDJSON body, or a multipart form with `file` and `mapping`."""
 
-    requires = {"GET": "imports.list", "POST": "imports.list"}
+    requires = {"GET": "imports.list", "POST": "imports.send"}
     accepts = frozenset({"application/x-ndjson", "multipart/form-data"})
     parser_classes = [_Untouched, MultiPartParser]
 

@@ -34,7 +34,7 @@ class QueueNext(Endpoint):
 
 
 class LabelList(Endpoint):
-    requires = {"GET": "policies.list", "POST": "policies.list"}
+    requires = {"GET": "policies.list", "POST": "labels.submit"}
 
     @extend_schema(parameters=[shapes.LabelQuery], responses=listed(shapes.LabelShape))
     def get(self, request: Request) -> Response:

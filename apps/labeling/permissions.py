@@ -5,11 +5,12 @@ from __future__ import annotations
 from uuid import UUID
 
 from apps.accounts.actor import Actor
-from apps.accounts.permissions import permission
+from apps.accounts.permissions import is_member, permission
 from apps.base.problems import NotFound
 from apps.labeling.models import Lease
 from apps.policies.permissions import has_role, is_owner, load_policy
 
+permission("labels.submit", scope="label", rule=is_member)
 permission("labels.give", scope="label", rule=has_role)
 permission("leases.use", scope="label", rule=lambda actor, lease: has_role(actor, lease.policy))
 permission("labels.view", scope="read", rule=is_owner)

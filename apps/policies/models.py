@@ -52,17 +52,20 @@ class Policy(models.Model):
     )
     # targets (the threshold is chosen for the first one that is set, in this order)
     target_false_positive_rate = models.FloatField(
-        null=True, default=0.05, validators=[MinValueValidator(0.0001), MaxValueValidator(0.9)]
+        null=True,
+        blank=True,
+        default=0.05,
+        validators=[MinValueValidator(0.0001), MaxValueValidator(0.9)],
     )
     target_recall = models.FloatField(
-        null=True, validators=[MinValueValidator(0.01), MaxValueValidator(0.9999)]
+        null=True, blank=True, validators=[MinValueValidator(0.01), MaxValueValidator(0.9999)]
     )
     target_cost_ratio = models.FloatField(
-        null=True, validators=[MinValueValidator(0.001), MaxValueValidator(1000)]
+        null=True, blank=True, validators=[MinValueValidator(0.001), MaxValueValidator(1000)]
     )
     retrain_after = models.PositiveIntegerField(default=25, validators=[MinValueValidator(1)])
     retrain_every_hours = models.PositiveIntegerField(
-        null=True, validators=[MinValueValidator(1), MaxValueValidator(8760)]
+        null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(8760)]
     )
     audit_fraction = models.FloatField(
         default=0.3, validators=[MinValueValidator(0.05), MaxValueValidator(0.95)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -197,6 +198,11 @@ def _apply_settings(
             except ValidationError as error:
                 errors += [FieldError(f"/{group}/{name}", text) for text in error.messages]
                 continue
+            if isinstance(value, float):
+                if not math.isfinite(value):
+                    errors.append(FieldError(f"/{group}/{name}", "Give a finite number."))
+                    continue
+                value += 0.0  # -0.0 is 0.0; PostgreSQL and JSON disagree about the other one
             if getattr(policy, prefix + name) != value:
                 setattr(policy, prefix + name, value)
                 changed[prefix + name] = value
