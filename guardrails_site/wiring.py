@@ -9,7 +9,6 @@ from apps.accounts import permissions as accounts_permissions  # noqa: F401
 from apps.corpus import importing
 from apps.corpus import permissions as corpus_permissions  # noqa: F401
 from apps.corpus import tasks as corpus_tasks  # noqa: F401
-from apps.corpus.models import Side
 from apps.evidence import permissions as evidence_permissions  # noqa: F401
 from apps.evidence import services as evidence
 from apps.evidence import tasks as evidence_tasks  # noqa: F401
@@ -26,9 +25,8 @@ from guardrails_site import celery
 
 
 def refresh_figures(event: labels.LabelEvent) -> None:
-    """An audit label moves the figures of the live model."""
-    if event.side == Side.AUDIT:
-        evidence.request_refresh(event.policy.pk)
+    """A label's counts are kept; an audit label moves the figures of the live model."""
+    evidence.request_refresh(event.policy.pk)
 
 
 def connect() -> None:

@@ -59,12 +59,14 @@ class ImportList(Endpoint):
     def get(self, request: Request) -> Response:
         query = validated(shapes.ImportListQuery, request.query_params.dict())
         rows = (
-            Import.objects.visible_to(self.actor)
+            Import.objects.owned_by(self.actor)
             .filter(confirmed=True)
             .select_related("policy", "source")
         )
         if query["policy"]:
-            rows = rows.filter(policy=load_policy(self.actor, query["policy"]))
+            policy = load_policy(self.actor, query["policy"])
+            require(self.actor, "imports.of_policy", policy)
+            rows = rows.filter(policy=policy)
         page = paginate(rows, cursor=cursor_of(query["cursor"]), size=query["page_size"])
         return Response(list_answer(request, page, shapes.show_import))
 

@@ -35,6 +35,10 @@ class Source(models.Model):
 
 
 class ImportQuerySet(models.QuerySet["Import"]):
+    def owned_by(self, actor: Actor) -> ImportQuerySet:
+        """Imports into policies the actor owns."""
+        return self.filter(workspace=actor.workspace, policy__in=Policy.objects.owned_by(actor))
+
     def visible_to(self, actor: Actor) -> ImportQuerySet:
         """Imports into policies the actor can see."""
         return self.filter(workspace=actor.workspace, policy__in=Policy.objects.visible_to(actor))

@@ -18,13 +18,13 @@ from apps.evidence import estimators
 from apps.evidence.models import Evaluation, Refresh
 from apps.evidence.sample import Members, choose_sample, sample_below
 from apps.guardrails import artifacts
-from apps.guardrails.counts import example_counts
+from apps.guardrails.counts import example_counts, keep_recent_counts
 from apps.guardrails.learning import artifact
 from apps.guardrails.models import ModelVersion
 from apps.guardrails.services import live_model
 from apps.labeling.datasets import Answer, answers
 from apps.labeling.labels import counts as label_counts
-from apps.labeling.models import DECISIVE, Verdict
+from apps.labeling.models import DECISIVE, Label, Stream, Verdict
 from apps.policies.models import Policy
 
 # a refresh that was asked for and not begun for this long lost its message: ask again
@@ -63,10 +63,17 @@ def request_refresh(policy_id: UUID) -> None:
 
 
 def refresh(policy: Policy) -> Evaluation | None:
-    """Answer a request: evaluate the live model on the labels there are now."""
+    """Answer a request: keep the counts of new labels, and let audit labels move the figures."""
     Refresh.objects.filter(policy=policy).update(requested_at=None)
+    keep_recent_counts(policy)
     version = live_model(policy)
-    return evaluate(policy, version) if version else None
+    if version is None:
+        return None
+    seen = newest(policy)
+    audit = Label.objects.filter(policy=policy, stream=Stream.AUDIT)
+    if seen and not audit.filter(sequence__gt=seen.watermark).exists():
+        return seen
+    return evaluate(policy, version)
 
 
 def overdue_refreshes() -> list[UUID]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import numpy as np
-from django.db import transaction
+from django.db import connection, transaction
 from numpy.typing import NDArray
 
 from apps.corpus.importing import Arrival
@@ -15,6 +15,7 @@ from apps.guardrails.learning import features
 from apps.guardrails.models import DocumentCounts, ExampleCounts
 from apps.policies.models import Policy
 
+RECENT = 2000
 _CHUNK = 500
 
 
@@ -67,6 +68,27 @@ def example_counts(examples: Sequence[UUID]) -> features.Counts:
     for start in range(0, len(missing), _CHUNK):
         blobs.update(_extract(missing[start : start + _CHUNK]))
     return features.unpack([blobs[pk] for pk in examples])
+
+
+def keep_recent_counts(policy: Policy) -> int:
+    """Extract the newest labelled texts ahead of the retrain that will want their counts.
+
+    Returns how many were missing. What is older and still missing, the retrain extracts itself.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT there.example_id FROM labeling_label label"
+            " JOIN corpus_policyexample there ON there.id = label.policy_example_id"
+            " LEFT JOIN guardrails_examplecounts kept ON kept.example_id = there.example_id"
+            " WHERE label.policy_id = %(policy)s AND kept.example_id IS NULL"
+            "   AND label.sequence > (SELECT sequence - %(recent)s FROM labeling_labelcounter"
+            "     WHERE policy_id = %(policy)s)",
+            {"policy": policy.pk, "recent": RECENT},
+        )
+        missing = [example for (example,) in cursor.fetchall()]
+    for start in range(0, len(missing), _CHUNK):
+        _extract(missing[start : start + _CHUNK])
+    return len(missing)
 
 
 def _extract(examples: Sequence[UUID]) -> dict[UUID, bytes]:

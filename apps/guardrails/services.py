@@ -13,7 +13,9 @@ from apps.guardrails.models import ModelVersion
 from apps.labeling.queue import EXPLORATION_SHARE, set_priorities
 from apps.policies.models import Policy
 
-POOL = 20_000
+MOST_RANKED = 20_000
+LEAST_RANKED = 2_000
+RANKED_FOR_EACH_LABEL = 40
 _CHUNK = 500
 
 
@@ -40,6 +42,8 @@ def make_live(actor: Actor, version: ModelVersion) -> None:
 def rank_learning_stream(policy: Policy) -> int:
     """Score a uniform draw of free train-side examples and rank them by uncertainty.
 
+    As many as give the next model's labels a choice, no more: at the next model all is redrawn.
+
     The priority is the entropy of c in bits, (0, 1]: most uncertain first. Returns how many
     were ranked. Nobody waits for this: until it is done the older ranking stands.
 
@@ -49,13 +53,15 @@ def rank_learning_stream(policy: Policy) -> int:
     version = live_model(policy)
     if version is None:
         return 0
+    wanted = RANKED_FOR_EACH_LABEL * policy.retrain_after
+    size = min(MOST_RANKED, max(LEAST_RANKED, wanted))
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT slot.id, there.example_id FROM labeling_slot slot"
             " JOIN corpus_policyexample there ON there.id = slot.policy_example_id"
             " WHERE slot.policy_id = %s AND slot.state = 'free' AND slot.side = 'train'"
             " AND slot.skips < 2 AND slot.position >= %s ORDER BY slot.position LIMIT %s",
-            [policy.pk, EXPLORATION_SHARE, POOL],
+            [policy.pk, EXPLORATION_SHARE, size],
         )
         pool = cursor.fetchall()
         for start in range(0, len(pool), _CHUNK):

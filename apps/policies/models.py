@@ -24,14 +24,27 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
             return rows
         return rows.filter(roles__membership=actor.membership)
 
+    def owned_by(self, actor: Actor) -> PolicyQuerySet:
+        """The policies the actor owns (admins: all of the workspace)."""
+        if actor.membership is not None and actor.membership.role == Role.ANNOTATOR:
+            return self.none()
+        rows = self.filter(workspace=actor.workspace)
+        if actor.membership is None or actor.is_admin:
+            return rows
+        return rows.filter(roles__membership=actor.membership, roles__role=Role.OWNER)
+
     def with_role_of(self, actor: Actor) -> PolicyQuerySet:
-        """Adds `own_role`: the actor's role on each policy, for the permission rules."""
+        """Adds `own_role`: the actor's role on each policy, for the permission rules.
+
+        Whoever is an annotator in the workspace owns nothing, whatever they once owned.
+        """
         if actor.membership is None or actor.is_admin:
             return self.annotate(own_role=models.Value(Role.ADMIN))
-        role = PolicyRole.objects.filter(
-            policy=models.OuterRef("pk"), membership=actor.membership
-        ).values("role")
-        return self.annotate(own_role=models.Subquery(role))
+        rows = PolicyRole.objects.filter(policy=models.OuterRef("pk"), membership=actor.membership)
+        if actor.membership.role == Role.ANNOTATOR:
+            rows = rows.annotate(at_most=models.Value(Role.ANNOTATOR))
+            return self.annotate(own_role=models.Subquery(rows.values("at_most")))
+        return self.annotate(own_role=models.Subquery(rows.values("role")))
 
 
 class Policy(models.Model):

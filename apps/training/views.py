@@ -21,9 +21,7 @@ from apps.training.permissions import load_run
 def run_list(request: HttpRequest) -> HttpResponseBase:
     """Runs of all policies one owns, newest first."""
     actor = _actor(request)
-    owned = Policy.objects.visible_to(actor)
-    if not actor.is_admin:
-        owned = owned.filter(roles__role="owner")
+    owned = Policy.objects.owned_by(actor)
     rows = TrainingRun.objects.filter(policy__in=owned).select_related("policy", "model_version")
     found = paginate(rows, cursor=request.GET.get("cursor", ""), size=25)
     context = {"page": found, "may_see_system": allowed(actor, "system.view")}

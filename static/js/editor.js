@@ -41,7 +41,7 @@ function addRule() {
 }
 
 function addExample(button) {
-  const rows = [...button.parentElement.querySelectorAll("[data-example]")];
+  const rows = [...button.closest("[data-rule]").querySelectorAll("[data-example]")];
   const last = rows.at(-1);
   const row = last.cloneNode(true);
   const [from, to] = [Number(last.dataset.example), Number(last.dataset.example) + 1];
@@ -60,11 +60,23 @@ function move(rule, direction) {
   if (!other?.matches("[data-rule]")) return;
   if (direction === "up") other.before(rule);
   else other.after(rule);
+  rule.querySelector(`[data-move=${direction}]`).focus();
   changed();
+}
+
+// a folded rule says what it holds while that is being written
+function tell(rule) {
+  const line = rule.querySelector(".rule-line");
+  const words = rule.querySelector("[name$='-text']").value.trim();
+  if (words) line.textContent = words.slice(0, 200);
 }
 
 if (form) {
   reveal(form);
+  form.addEventListener("input", (event) => {
+    const rule = event.target.closest("[data-rule]");
+    if (rule) tell(rule);
+  });
   form.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (!button) return;
@@ -74,7 +86,9 @@ if (form) {
       addRule();
     } else if (button.dataset.addExample !== undefined) addExample(button);
     else if (button.dataset.removeRule !== undefined) {
+      const neighbour = rule.nextElementSibling ?? rule.previousElementSibling;
       rule.remove();
+      (neighbour?.querySelector("summary") ?? form.querySelector("[data-add-rule]")).focus();
       changed();
     } else if (button.dataset.move) move(rule, button.dataset.move);
   });

@@ -3,14 +3,15 @@
 // a dead network loses none: they are sent again until the server has them (submitting a lease
 // twice is harmless).
 
-import { announce, toast } from "./live.js";
+import { announce, openDialog, toast } from "./live.js";
 
 const bench = document.querySelector("[data-workbench]");
 const screen = bench.querySelector("[data-screen]");
 const ahead = document.getElementById("ahead");
 const saved = document.querySelector("[data-saved]");
 const csrf = bench.querySelector("[name=csrfmiddlewaretoken]").value;
-const OUTBOX = `parapet-outbox-${bench.dataset.person}-${bench.dataset.again}`;
+const OUTBOX = `parapet-outbox-${bench.dataset.person}-${bench.dataset.again}-`;
+const TOLD = "parapet-told";
 const KEYS = "parapet-keys";
 const BLUR = "parapet-blur";
 const RETRY_MILLISECONDS = 2000;
@@ -35,6 +36,42 @@ function keep(name, value) {
   }
 }
 
+function forget(name) {
+  try {
+    localStorage.removeItem(name);
+  } catch {
+    // it was never kept
+  }
+}
+
+function names() {
+  try {
+    return Object.keys(localStorage);
+  } catch {
+    return [];
+  }
+}
+
+/** Load the page anew; the sentence is shown on it. */
+function restart(sentence = "") {
+  try {
+    sessionStorage.setItem(TOLD, sentence);
+  } catch {
+    // then it is not said
+  }
+  location.assign(bench.dataset.again);
+}
+
+function tellAgain() {
+  try {
+    const sentence = sessionStorage.getItem(TOLD);
+    sessionStorage.removeItem(TOLD);
+    if (sentence) toast(sentence, "bad");
+  } catch {
+    // nothing was kept to be said
+  }
+}
+
 /* --- the screen ------------------------------------------------------------------------------- */
 
 const onScreen = () => screen.querySelector("[data-item]");
@@ -51,7 +88,7 @@ function show(item) {
     button.setAttribute("aria-pressed", String(button.value === item.dataset.verdict));
   }
   shownAt = performance.now();
-  blur(load(BLUR, false));
+  if (scrollY) scrollTo(0, 0);
   item.querySelector(".output .sample")?.focus({ preventScroll: true });
 }
 
@@ -71,8 +108,17 @@ function lock(locked) {
 
 /* --- the outbox ------------------------------------------------------------------------------- */
 
-let outbox = load(OUTBOX, []);
-let sending = false;
+// One entry an answer, each under a name of its own, so that two tabs never write over each other.
+// What an earlier visit or another tab left is sent as well: the first answer to a lease stands.
+let outbox = names()
+  .filter((name) => name.startsWith(OUTBOX))
+  .map((name) => load(name, null))
+  .filter(Boolean)
+  .sort((one, other) => one.at - other.at);
+let sending = null;
+let busy = false; // nothing can be answered: an earlier visit's answers are sent, or an undo is
+
+const nameOf = (entry) => OUTBOX + entry.lease;
 
 function tell() {
   saved.textContent = outbox.length ? `saving ${outbox.length}…` : "saved";
@@ -81,7 +127,7 @@ function tell() {
 
 function put(entry) {
   outbox.push(entry);
-  keep(OUTBOX, outbox);
+  keep(nameOf(entry), entry);
   tell();
   send();
 }
@@ -95,46 +141,53 @@ async function post(url, fields) {
   });
 }
 
-async function send() {
-  if (sending) return;
-  sending = true;
-  try {
-    while (outbox.length) {
-      const { url, fields } = outbox[0];
-      let response;
-      try {
-        response = await post(url, [...fields, ["ahead", lease() ?? ""]]);
-      } catch {
-        saved.textContent = `offline, ${outbox.length} kept`;
-        setTimeout(send, RETRY_MILLISECONDS);
-        return;
-      }
-      if (response.status >= 500 || response.status === 429) {
-        setTimeout(send, RETRY_MILLISECONDS);
-        return;
-      }
-      outbox.shift();
-      keep(OUTBOX, outbox);
-      tell();
-      await take(response);
-    }
-    if (bench.dataset.resume !== undefined) location.assign(bench.dataset.again);
-  } finally {
-    sending = false;
-  }
+/** Send what waits, in order; resolves when all is sent or the server cannot be reached. */
+function send() {
+  sending ??= empty().finally(() => {
+    sending = null;
+  });
+  return sending;
 }
+
+function later() {
+  saved.textContent = `offline, ${outbox.length} kept`;
+  saved.classList.add("pill-warn");
+  setTimeout(send, RETRY_MILLISECONDS);
+}
+
+async function empty() {
+  while (outbox.length) {
+    const entry = outbox[0];
+    const fields = [["lease", entry.lease], ...entry.fields, ["ahead", lease() ?? ""]];
+    let response;
+    try {
+      response = await post(entry.url, fields);
+    } catch {
+      return later();
+    }
+    if (response.status >= 500 || response.status === 429) return later();
+    // signed out, or this page's form is too old: the answer waits for the page that comes then
+    if (response.redirected || response.status === 401) return restart();
+    if (response.status === 403 && !entry.refused) {
+      keep(nameOf(entry), { ...entry, refused: true });
+      return restart();
+    }
+    outbox.shift();
+    forget(nameOf(entry));
+    tell();
+    await take(response);
+  }
+  if (bench.dataset.resume !== undefined) restart();
+}
+
+addEventListener("online", send);
 
 /** What the server answers to an answer: the item to keep ahead, or that there is none. */
 async function take(response) {
-  if (response.status === 401 || response.redirected) {
-    location.reload();
-    return;
+  if (!response.ok) {
+    return restart("The server did not take an answer; this is what it has.");
   }
-  if (!response.ok && response.status !== 204) {
-    toast("The server did not take an answer; the page shows what it has.", "bad");
-    location.assign(bench.dataset.again);
-    return;
-  }
+  if (bench.dataset.resume !== undefined) return;
   const html = response.status === 204 ? "" : await response.text();
   const part = new DOMParser().parseFromString(html, "text/html");
   const item = part.querySelector("[data-item]");
@@ -142,18 +195,20 @@ async function take(response) {
   if (bench.dataset.waiting !== undefined) {
     delete bench.dataset.waiting;
     lock(false);
-    if (!item || !advance()) location.assign(bench.dataset.again);
+    if (!item || !advance()) restart();
   }
 }
 
+/** Leave the item on the screen for the next one; false when nothing can be answered now. */
 function leave(url, fields) {
   const current = lease();
-  if (!current || bench.dataset.waiting !== undefined) return;
+  if (!current || busy || bench.dataset.waiting !== undefined) return false;
   if (!advance()) {
     bench.dataset.waiting = "";
     lock(true);
   }
-  put({ url, fields: [["lease", current], ...fields] });
+  put({ lease: current, url, fields, at: Date.now() });
+  return true;
 }
 
 /* --- answering -------------------------------------------------------------------------------- */
@@ -172,27 +227,40 @@ function answer(verdict) {
   const rules = [...bench.querySelectorAll("[name=rules]:checked")].map((box) => ["rules", box.value]);
   const seconds = ((performance.now() - shownAt) / 1000).toFixed(1);
   const rationale = bench.querySelector("[name=rationale]").value;
+  const fields = [["verdict", verdict], ["seconds", seconds], ["rationale", rationale], ...rules];
+  if (!leave(bench.action, fields)) return;
   count(1);
-  leave(bench.action, [["verdict", verdict], ["seconds", seconds], ["rationale", rationale], ...rules]);
   announce(`${verdict}; next item`);
 }
 
 async function undo() {
-  if (outbox.length) await send();
-  if (outbox.length) return;
-  const response = await post(bench.dataset.undo, []);
-  if (!response.ok) {
-    toast(response.status === 409 ? "There is nothing to undo." : "Undo did not work; try again.", "bad");
-    return;
+  if (busy || bench.dataset.waiting !== undefined) return;
+  busy = true;
+  try {
+    await send();
+    if (outbox.length) {
+      toast("Undo needs the server; your answers are kept and sent when it is back.");
+      return;
+    }
+    const response = await post(bench.dataset.undo, []);
+    if (response.redirected) return restart();
+    if (!response.ok) {
+      toast(response.status === 409 ? "There is nothing to undo." : "Undo did not work; try again.", "bad");
+      return;
+    }
+    const part = new DOMParser().parseFromString(await response.text(), "text/html");
+    const item = part.querySelector("[data-item]");
+    if (!item) return restart();
+    const current = onScreen();
+    if (current) ahead.content.replaceChildren(current);
+    show(document.adoptNode(item));
+    count(-1);
+    announce("Undone; the item is back");
+  } catch {
+    toast("The server cannot be reached; nothing was undone.", "bad");
+  } finally {
+    busy = false;
   }
-  const part = new DOMParser().parseFromString(await response.text(), "text/html");
-  const item = part.querySelector("[data-item]");
-  if (!item) return location.reload();
-  const current = onScreen();
-  if (current) ahead.content.replaceChildren(current);
-  show(document.adoptNode(item));
-  count(-1);
-  announce("Undone; the item is back");
 }
 
 bench.addEventListener("submit", (event) => {
@@ -206,8 +274,7 @@ document.querySelector("[data-skip-form]").addEventListener("submit", (event) =>
   const reason = fields.get("reason") || fields.get("other");
   if (!reason) return event.target.querySelector("#other").focus();
   document.getElementById("skip").close();
-  leave(bench.dataset.skip, [["reason", reason]]);
-  announce("Skipped");
+  if (leave(bench.dataset.skip, [["reason", reason]])) announce("Skipped");
 });
 
 document.addEventListener("submit", (event) => {
@@ -237,11 +304,12 @@ const NAMES = {
   rationale: "Write a rationale",
   blur: "Blur on and off",
 };
+const openSkip = () => openDialog(document.getElementById("skip"));
 const ACTIONS = {
   violates: () => answer("violates"),
   complies: () => answer("complies"),
   unsure: () => answer("unsure"),
-  skip: () => document.getElementById("skip").showModal(),
+  skip: openSkip,
   undo,
   rationale: () => bench.querySelector("[name=rationale]").focus(),
   blur: () => blur(!load(BLUR, false)),
@@ -273,6 +341,12 @@ function buildKeyMap() {
     Object.assign(input, { type: "text", maxLength: 1, size: 2, value: keyOf(action).toUpperCase() });
     input.dataset.action = action;
     input.setAttribute("aria-label", `Key for: ${name}`);
+    input.addEventListener("focus", () => input.select());
+    input.addEventListener("change", () => {
+      // what was refused is not left standing
+      input.setCustomValidity("");
+      input.value = keyOf(action).toUpperCase();
+    });
     input.addEventListener("input", () => {
       const key = input.value.toLowerCase();
       const taken = Object.keys(DEFAULTS).some((other) => other !== action && keyOf(other) === key);
@@ -335,9 +409,11 @@ document.addEventListener("keydown", (event) => {
 buildKeyMap();
 blur(load(BLUR, false));
 tell();
+tellAgain();
 if (outbox.length) {
-  // answers of an earlier visit go first; then the page is asked for again
+  // these go first; then the page is asked for again
   bench.dataset.resume = "";
+  busy = true;
   lock(true);
   send();
 }

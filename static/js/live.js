@@ -26,17 +26,54 @@ function sentence(element, before) {
   return `${element.dataset.figure} ${before} → ${now}, n = ${n}`;
 }
 
+const MARKED_MILLISECONDS = 30_000;
+const marks = new Map(); // id of a figure -> what changed, and until when it is marked
+
+// what a figure was before, beside its name, for those who look at it
+function mark(element) {
+  const change = element.querySelector("[data-figure-change]");
+  const { words, until } = marks.get(element.id) ?? {};
+  if (!change || !words || until < Date.now()) return;
+  change.textContent = words;
+  change.hidden = false;
+  element.dataset.changed = "";
+}
+
+function unmark() {
+  for (const element of document.querySelectorAll("[data-changed]")) {
+    if (marks.get(element.id)?.until > Date.now()) continue;
+    delete element.dataset.changed;
+    element.querySelector("[data-figure-change]").hidden = true;
+  }
+}
+
 function observe(speak) {
   const changes = [];
   for (const element of document.querySelectorAll("[data-figure][id], [data-announce][id]")) {
     const now = sentence(element);
     const before = known.get(element.id);
     known.set(element.id, now);
-    if (!speak || now === before) continue;
-    if (element.dataset.figure === undefined) changes.push(now);
-    else if (before !== undefined) changes.push(sentence(element, before));
+    const figure = element.dataset.figure !== undefined;
+    if (speak && now !== before) {
+      if (!figure) changes.push(now);
+      else if (before !== undefined) changes.push(sentence(element, before));
+    }
+    if (figure) follow(element, now, before);
   }
   if (changes.length) announce(changes.join(". "));
+}
+
+function follow(element, now, before) {
+  const n = text(element.querySelector("[data-figure-n]"));
+  const count = `n of ${element.id}`;
+  const older = known.get(count);
+  known.set(count, n);
+  const words = before !== undefined && now !== before ? `${before} → ${now}` : `n ${older} → ${n}`;
+  if (older !== undefined && (now !== before || n !== older)) {
+    marks.set(element.id, { words, until: Date.now() + MARKED_MILLISECONDS });
+    setTimeout(unmark, MARKED_MILLISECONDS + 100);
+  }
+  mark(element);
 }
 
 /* --- relative times ------------------------------------------------------------------------- */
@@ -51,7 +88,7 @@ const UNITS = [
   ["minute", 60],
 ];
 
-function tellTimes(part = document) {
+export function tellTimes(part = document) {
   for (const time of part.querySelectorAll("time[data-relative]")) {
     const then = new Date(time.dateTime);
     if (Number.isNaN(then.getTime())) continue;
@@ -132,6 +169,10 @@ document.addEventListener("keydown", (event) => {
     menu.open = false;
     menu.querySelector("summary").focus();
   }
+  if (event.key === " " && event.target.matches?.("a[role=button]")) {
+    event.preventDefault();
+    event.target.click();
+  }
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
   if (typing(event.target) || document.querySelector("dialog[open]")) return;
   const search = document.querySelector("main input[type=search]");
@@ -141,14 +182,30 @@ document.addEventListener("keydown", (event) => {
   search.select();
 });
 
+/** Open a <dialog> above the page, also one that came open with the page. */
+export function openDialog(dialog) {
+  if (!dialog) return;
+  dialog.close();
+  dialog.showModal();
+}
+
+for (const dialog of document.querySelectorAll("dialog[open]")) openDialog(dialog);
+
 document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll("details.menu[open]")) {
     if (!menu.contains(event.target)) menu.open = false;
   }
   const opener = event.target.closest("[data-dialog]");
-  if (opener) document.getElementById(opener.dataset.dialog)?.showModal();
+  if (opener) {
+    // without scripts it is a link to the page with the dialog open
+    event.preventDefault();
+    openDialog(document.getElementById(opener.dataset.dialog));
+  }
   const closer = event.target.closest("[data-close]");
-  if (closer) closer.closest("dialog")?.close();
+  if (closer) {
+    event.preventDefault();
+    closer.closest("dialog")?.close();
+  }
 });
 
 /* --- htmx ----------------------------------------------------------------------------------- */

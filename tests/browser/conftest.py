@@ -81,7 +81,9 @@ class Visits:
 
     def check(self) -> None:
         """Fail with everything that went wrong and does not belong to the story."""
-        found = [text for text in self.troubles if not any(re.search(p, text) for p in self.allowed)]
+        found = [
+            text for text in self.troubles if not any(re.search(p, text) for p in self.allowed)
+        ]
         assert not found, "\n".join(dict.fromkeys(found))
 
     def picture(self, name: str) -> None:
@@ -222,7 +224,11 @@ def world(site: Running) -> Iterator[World]:
     admin = Person("admin@browser.example", password.splitlines()[-1])
     with site.client(admin.email, "browser") as api:
         people, members = [], {}
-        for name, role in (("owner", "owner"), ("annotator", "annotator"), ("colleague", "annotator")):
+        for name, role in (
+            ("owner", "owner"),
+            ("annotator", "annotator"),
+            ("colleague", "annotator"),
+        ):
             email = f"{name}@browser.example"
             added = api.post("members", json={"email": email, "role": role}).json()
             people.append(Person(email, added["one_time_password"]))

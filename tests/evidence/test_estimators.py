@@ -32,9 +32,7 @@ def table(tp: int, fp: int, fn: int, tn: int) -> tuple[np.ndarray, np.ndarray, n
 def test_figures_are_those_of_scikit_learn() -> None:
     violates, flagged, weights = table(40, 10, 15, 100)
     found = figures(violates, flagged, weights)
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        violates, flagged, average="binary"
-    )
+    precision, recall, f1, _ = precision_recall_fscore_support(violates, flagged, average="binary")
     assert found.precision.value == pytest.approx(precision)
     assert found.recall.value == pytest.approx(recall)
     assert found.f1.value == pytest.approx(f1)

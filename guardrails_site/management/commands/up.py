@@ -148,7 +148,7 @@ def services(host: str, port: int) -> list[Service]:
     worker = [*celery, "worker", "--loglevel=WARNING", "--without-mingle", "--without-gossip"]
     return [
         Service("web", granian),
-        Service("default", [*worker, "-Q", "default", "-n", "default@%h", "-c", "2"]),
+        Service("default", [*worker, "-Q", "default", "-n", "default@%h", "-c", "2"], nice=5),
         Service("train", [*worker, "-Q", "train", "-n", "train@%h", "-c", "1"], nice=10),
         Service("beat", [*celery, "beat", "--loglevel=WARNING", "--pidfile="]),
     ]
