@@ -108,9 +108,7 @@ def label(api: httpx.Client, name: str, truth: dict[str, int], count: int) -> in
     given = 0
     while item and given < count:
         verdict = "violates" if truth[item["example"]["external_id"]] else "complies"
-        sent = api.post(
-            "labels", json={"lease": item["lease"], "verdict": verdict, "next": True}
-        )
+        sent = api.post("labels", json={"lease": item["lease"], "verdict": verdict, "next": True})
         sent.raise_for_status()
         item = sent.json()["next"]
         given += 1

@@ -49,7 +49,8 @@ def rows(count: int) -> list[dict[str, Any]]:
                 "id": f"{'bad' if violates else 'good'}-{number}",
                 "prompt": f"Question {number}?",
                 "output": f"For {draw.choice(who)}: {advice} {draw.choice(days)}, "
-                f"{draw.choice(who)} {draw.choice(days)} {chr(97 + number % 26) * (number // 26 + 2)}",
+                f"{draw.choice(who)} {draw.choice(days)} "
+                f"{chr(97 + number % 26) * (number // 26 + 2)}",
             }
         )
     return made

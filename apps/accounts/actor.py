@@ -33,9 +33,14 @@ class Actor:
 
     @property
     def user(self) -> User:
+        return self.person.user
+
+    @property
+    def person(self) -> Membership:
+        """The membership, where only a person can act."""
         if self.membership is None:
             raise RuntimeError("A task is not a person.")
-        return self.membership.user
+        return self.membership
 
     @property
     def membership_id(self) -> UUID | None:

@@ -65,7 +65,7 @@ class Workspace(models.Model):
 
 
 class Role(models.TextChoices):
-    """What a member may do at most; annotators and owners also need a policy (policies.PolicyRole)."""
+    """What a member may do at most; annotators and owners also need a role on a policy."""
 
     ANNOTATOR = "annotator"
     OWNER = "owner"

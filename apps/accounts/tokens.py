@@ -39,7 +39,7 @@ def issue_token(
     errors = []
     if not wanted:
         errors.append(FieldError("/scopes", "Choose at least one scope."))
-    for scope in sorted(wanted - set(SCOPES)):
+    if wanted - set(SCOPES):
         errors.append(FieldError("/scopes", f"Scopes are: {', '.join(SCOPES)}."))
     for scope in sorted((wanted & set(SCOPES)) - allowed):
         errors.append(

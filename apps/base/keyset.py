@@ -15,6 +15,7 @@ from apps.base.gate import parse_json
 from apps.base.problems import Problem
 
 M = TypeVar("M")
+R = TypeVar("R", bound=Model)
 PAGE_SIZE = 50
 MAXIMUM_PAGE_SIZE = 200
 
@@ -29,8 +30,8 @@ class Page(Generic[M]):
 
 
 def paginate(
-    rows: QuerySet[M], *, cursor: str, size: int = PAGE_SIZE, order: Sequence[str] = ("-id",)
-) -> Page[M]:
+    rows: QuerySet[R], *, cursor: str, size: int = PAGE_SIZE, order: Sequence[str] = ("-id",)
+) -> Page[R]:
     """One page of `rows` in the given order.
 
     Args:
@@ -40,10 +41,7 @@ def paginate(
     names = [name.lstrip("-") for name in order]
     descending = order[0].startswith("-")
     backwards, values = _decode(cursor, len(names))
-    if backwards:
-        rows = rows.order_by(*(_flip(name) for name in order))
-    else:
-        rows = rows.order_by(*order)
+    rows = rows.order_by(*(map(_flip, order) if backwards else order))
     if values:
         try:
             rows = rows.filter(_after(names, values, "lt" if descending != backwards else "gt"))
@@ -73,9 +71,7 @@ def _after(names: list[str], values: list[Any], operator: str) -> Q:
     """(a, b) > (x, y), written so that PostgreSQL can use an index on a."""
     condition = Q()
     for position in range(len(names)):
-        equal = {
-            name: value for name, value in zip(names[:position], values[:position], strict=True)
-        }
+        equal = dict(zip(names[:position], values[:position], strict=True))
         condition |= Q(**equal, **{f"{names[position]}__{operator}": values[position]})
     return condition
 

@@ -41,7 +41,7 @@ class Schema(AutoSchema):
         return f"{type(self.view).__name__}_{self.method.lower()}"
 
     def get_response_serializers(self) -> Any:
-        answers = super().get_response_serializers()
+        answers: Any = super().get_response_serializers()
         if not isinstance(answers, dict):
             answers = {200: answers}
         return {**answers, "default": ProblemShape}

@@ -80,8 +80,9 @@ class ImportList(Endpoint):
     )
     def post(self, request: Request) -> Response:
         fields = {**request.query_params.dict()}
+        form: Any = request.data
         if request.content_type != "application/x-ndjson":
-            fields |= {name: text for name, text in request.data.items() if name != "file"}
+            fields |= dict(form.items())
         query = validated(shapes.ImportQuery, fields)
         policy = load_policy(self.actor, query["policy"])
         require(self.actor, "imports.create", policy)

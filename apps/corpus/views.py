@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -167,10 +167,10 @@ def _cells(row: Any, names: list[str]) -> list[str]:
 
 def _facet_links(policy: Policy, query: dict[str, str]) -> list[dict[str, Any]]:
     """For each facet its values, with the query that chooses (or drops) each."""
-    groups: list[tuple[str, list[tuple[str, int | None]]]] = [
+    groups: list[tuple[str, Sequence[tuple[str, int | None]]]] = [
         ("label", [(value, None) for value in ("violates", "complies", "unsure", "none")]),
         ("split", [("train", None), ("audit", None)]),
-        *[(name, list(values)) for name, values in facets(policy).items() if values],
+        *[(name, values) for name, values in facets(policy).items() if values],
     ]
     shown = []
     for name, values in groups:

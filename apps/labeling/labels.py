@@ -64,7 +64,7 @@ def submit_label(
     _check(lease.policy_version_id, verdict, rules, severity, rationale, seconds)
     label = Label(
         policy_id=lease.policy_id,
-        annotator_id=actor.membership_id,
+        annotator=actor.person,
         policy_version_id=lease.policy_version_id,
         lease_id=lease.pk,
         stream=lease.stream,
@@ -105,6 +105,7 @@ def undo_label(actor: Actor, *, policy: Policy) -> tuple[Item, Label]:
         )
         if last is None:
             raise Problem("There is nothing to undo.", code="nothing_to_undo", status=409)
+        assert last.slot_id is not None
         slot = Slot.objects.select_for_update(no_key=True).get(pk=last.slot_id)
         if slot.label_id != last.pk:
             raise Problem("This answer was revised since.", code="revised", status=409)
@@ -112,7 +113,7 @@ def undo_label(actor: Actor, *, policy: Policy) -> tuple[Item, Label]:
         lease = Lease.objects.create(
             policy=policy,
             slot=slot,
-            membership=actor.membership,
+            membership=actor.person,
             policy_version_id=last.policy_version_id,
             stream=last.stream,
             expires_at=timezone.now() + LEASE,
@@ -121,7 +122,7 @@ def undo_label(actor: Actor, *, policy: Policy) -> tuple[Item, Label]:
             policy=policy,
             slot=slot,
             policy_example_id=slot.policy_example_id,
-            annotator=actor.membership,
+            annotator=actor.person,
             policy_version_id=last.policy_version_id,
             lease_id=last.lease_id,
             stream=last.stream,

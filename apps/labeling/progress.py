@@ -90,7 +90,7 @@ def people(policy: Policy) -> list[dict[str, Any]]:
         )
         .order_by("-violates", "annotator__user__email")
     )
-    return list(rows[:100])
+    return [dict(row) for row in rows[:100]]
 
 
 def escalated(policy: Policy) -> list[Slot]:

@@ -176,7 +176,7 @@ def expire_leases(policy: Policy | None = None) -> int:
             FROM over WHERE slot.id = over.slot_id AND slot.lease_id = over.id
                 AND slot.state = 'leased'
             """,
-            [timezone.now(), policy and policy.pk, policy and policy.pk],
+            [timezone.now(), *[policy.pk if policy else None] * 2],
         )
         return int(cursor.rowcount)
 

@@ -105,7 +105,7 @@ def _rule(post: QueryDict, number: int) -> dict[str, Any]:
         "text": text,
         "severity": int(severity) if severity.isdecimal() and len(severity) < 4 else 0,
         "action": post.get(f"{prefix}action", ""),
-        "examples": [row for row in examples if row["text"].strip() or row["why"].strip()],
+        "examples": [row for row in examples if f"{row['text']}{row['why']}".strip()],
     }
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 import pgtrigger
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.db.models import TextChoices
 
 from apps.accounts.actor import Actor
 from apps.accounts.models import Membership, Role, Workspace
@@ -50,7 +51,7 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
 class Policy(models.Model):
     """A behavioural specification: what model outputs may and may not do."""
 
-    class Status(models.TextChoices):
+    class Status(TextChoices):
         DRAFT = "draft"
         ACTIVE = "active"
         RETIRED = "retired"

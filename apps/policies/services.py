@@ -194,7 +194,7 @@ def _apply_settings(
                 continue
             try:
                 field = Policy._meta.get_field(prefix + name)
-                value = field.clean(value, policy)  # type: ignore[attr-defined]
+                value = field.clean(value, policy)  # type: ignore[union-attr]
             except ValidationError as error:
                 errors += [FieldError(f"/{group}/{name}", text) for text in error.messages]
                 continue

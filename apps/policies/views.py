@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
@@ -20,7 +21,7 @@ from apps.policies import forms, services
 from apps.policies.api import load_version
 from apps.policies.models import Policy, PolicyVersion
 from apps.policies.permissions import load_policy
-from apps.policies.specification import Specification, compare, missing, parse
+from apps.policies.specification import compare, missing
 
 
 @page("policies.list")
@@ -83,7 +84,7 @@ def edit(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """The editor of the draft. POST saves it: by itself as one types (htmx), or by the button."""
     draft = policy.draft
     if request.method == "GET":
-        return _editor(request, policy, draft.specification)
+        return _editor(request, policy, draft.specification.as_dict())
     content = forms.draft_from(request.POST)
     by_itself = bool(request.headers.get("HX-Request"))
     try:
@@ -97,7 +98,7 @@ def edit(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         if by_itself:
             context = {"policy": policy, "problem": problem}
             return render(request, "policies/saved.html", context)
-        return _editor(request, policy, _lenient(content), problem=problem)
+        return _editor(request, policy, content, problem=problem)
     policy.draft = draft
     if by_itself:
         return render(request, "policies/saved.html", _draft_context(policy))
@@ -194,17 +195,18 @@ def retire(request: HttpRequest, policy: Policy) -> HttpResponseBase:
 def _editor(
     request: HttpRequest,
     policy: Policy,
-    text: Specification,
+    text: dict[str, Any],
     *,
     problem: Problem | None = None,
 ) -> HttpResponseBase:
+    """The page of the editor; beside a problem it shows what was typed, however wrong it is."""
     context = {
         **_draft_context(policy),
         "tab": "specification",
         "text": text,
         "choices": forms.CHOICES,
         "problem": problem,
-        "new_rule": "new" in request.GET or not text.rules,
+        "new_rule": "new" in request.GET or not text["rules"],
     }
     return render(request, "policies/edit.html", context, status=problem.status if problem else 200)
 
@@ -216,18 +218,6 @@ def _draft_context(policy: Policy) -> dict[str, object]:
         "changes": services.draft_changes(policy),
         "missing": missing(policy.draft.specification),
     }
-
-
-def _lenient(content: dict[str, object]) -> Specification:
-    """What was typed, to be shown again beside what is wrong with it."""
-    rules = content["rules"]
-    assert isinstance(rules, list)
-    for rule in rules:
-        rule["severity"] = rule["severity"] or 1
-    try:
-        return parse(content)
-    except Problem:
-        return parse({**content, "rules": [], "stages": ["output"]})
 
 
 def _people(policy: Policy) -> list[tuple[Membership, str]]:

@@ -101,7 +101,8 @@ def test_a_retrain_is_watched_and_changes_an_open_evidence_page(
     expect(recall).to_contain_text(re.compile(r"\[0\.\d\d, [01]\.\d\d\]"))
     expect(recall).to_contain_text(re.compile(r"n \d+\s+violating"))
     expect(recall).to_contain_text(re.compile(r"was\s+[01]\.\d\d\s+on the same items"))
-    # the table and the plot below follow too
+    # said once for those who hear the page, and what stands below follows too
+    expect(open_page.locator("#announce")).to_contain_text("→")
     expect(open_page.locator("table").last).to_contain_text("model 2")
 
 
@@ -120,12 +121,11 @@ def test_somebody_elses_audit_label_moves_the_open_figures(visits: Visits, world
         before = page.locator(FIGURES).inner_text()
         given = time.monotonic()
         assert label(world.api, "moving-figures", 1) == 1
-        wait_for(lambda: page.locator(FIGURES).inner_text() != before, seconds=3, every=0.02)
+        changed(page, before)
         waited = time.monotonic() - given
         assert waited <= 1.5, f"{waited:.2f} s"
     assert page.evaluate("window.__here")
-    # and says so: once for those who hear the page, marked for those who see it
-    expect(page.locator("#announce")).to_contain_text("→")
+    # marked for those who look at it
     expect(page.locator("[data-figure][data-changed]").first).to_be_visible()
 
 
@@ -165,5 +165,5 @@ def test_a_failed_run_says_why_and_can_be_tried_again(visits: Visits, world: Wor
     expect(rows.first).to_contain_text("succeeded")
 
 
-def on_page(page: Page, sentence: str) -> None:
-    expect(page.locator("main")).to_contain_text(sentence)
+def changed(page: Page, before: str) -> None:
+    wait_for(lambda: page.locator(FIGURES).inner_text() != before, seconds=3, every=0.02)
