@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import Resolver404, resolve
@@ -69,6 +70,8 @@ class InputGate:
     ) -> HttpResponse | None:
         if request.content_type in FORMS and request.method == "POST":
             try:
+                if request.content_type == "application/x-www-form-urlencoded":
+                    _check_utf8(request.body.replace(b"+", b" "))
                 for name, values in request.POST.lists():
                     for text in (name, *values):
                         check_text(text)
@@ -83,6 +86,7 @@ class InputGate:
             )
         try:
             check_text(request.path)
+            _check_utf8(request.META.get("QUERY_STRING", "").encode("latin-1", "replace"))
             for name, values in request.GET.lists():
                 for text in (name, *values):
                     check_text(text)
@@ -103,6 +107,14 @@ class InputGate:
             raise Problem(
                 f"Send one of: {', '.join(sorted(accepted))}.", code="media_type", status=415
             )
+
+
+def _check_utf8(quoted: bytes) -> None:
+    """Refuse what Django would turn into replacement characters in silence."""
+    try:
+        unquote_to_bytes(quoted).decode()
+    except UnicodeDecodeError as error:
+        raise Problem(f"Not UTF-8: byte {error.start} is wrong.", code="encoding") from None
 
 
 def _accepted(request: HttpRequest) -> frozenset[str]:

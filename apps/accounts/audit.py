@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from apps.accounts.actor import Actor
@@ -25,7 +25,7 @@ def record(actor: Actor, action: str, target: object, /, **data: Any) -> None:
         target: what was changed; its class name and id are recorded.
         data: JSON-able facts about the change. No texts of examples.
     """
-    with connection.cursor() as cursor:
+    with transaction.atomic(savepoint=False), connection.cursor() as cursor:
         cursor.execute(
             "SELECT sequence, hash FROM accounts_audithead WHERE workspace_id = %s FOR UPDATE",
             [actor.workspace.pk],

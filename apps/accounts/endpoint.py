@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar
 
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.db import DataError, IntegrityError, OperationalError
 from django.http import Http404 as DjangoNotFound
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -21,12 +22,14 @@ from rest_framework.views import APIView
 from apps.accounts.actor import Actor
 from apps.accounts.models import IdempotencyKey
 from apps.accounts.permissions import require
+from apps.base.gate import check_text
 from apps.base.parsers import StrictJSONParser
 from apps.base.problems import FieldError, NotFound, Problem
 
 logger = logging.getLogger(__name__)
 
 IDEMPOTENT_FOR = timedelta(hours=24)
+SHOWN_ONCE = frozenset({"token", "one_time_password"})
 
 
 class _Allowed(BasePermission):
@@ -81,9 +84,9 @@ class Endpoint(APIView):
         entry = getattr(self, "_idempotency", None)
         if entry is not None:
             if response.status_code < 500:
-                entry.status, entry.answer = response.status_code, response.data
+                entry.status = response.status_code
                 # through the renderer's encoder, so that the replay is the same bytes
-                entry.answer = _plain(entry.answer)
+                entry.answer = _plain(_without_secrets(response.data))
                 entry.save(update_fields=["status", "answer"])
             else:
                 entry.delete()
@@ -93,6 +96,7 @@ class Endpoint(APIView):
         """Take the key for this request, or replay what it answered before."""
         if len(key) > 200:
             raise Problem("An Idempotency-Key has at most 200 characters.", code="idempotency_key")
+        check_text(key)
         streamed = request.content_type not in ("application/json", "")
         body = request.headers.get("Content-Length", "").encode() if streamed else request.body
         place = f"{request.method} {request.get_full_path()}\n".encode()
@@ -122,6 +126,13 @@ class Endpoint(APIView):
                 status=409,
             )
         raise _Replay(Response(entry.answer, status=entry.status))
+
+
+def _without_secrets(answer: Any) -> Any:
+    """An answer as it may be kept: keys and passwords are shown once and never stored."""
+    if not isinstance(answer, dict):
+        return answer
+    return {name: value for name, value in answer.items() if name not in SHOWN_ONCE}
 
 
 def _plain(value: Any) -> Any:
@@ -184,6 +195,12 @@ def _as_problem(exc: Exception) -> Problem:
         return Problem(str(exc.detail), code=code, status=exc.status_code)
     if isinstance(exc, (DataError, UnicodeError, RecursionError)):
         return Problem("A value in the request cannot be stored.", code="unstorable")
+    if isinstance(exc, RequestDataTooBig):
+        return Problem("The body is too large.", code="too_large", status=413)
+    if isinstance(exc, SuspiciousOperation):
+        return Problem("The request makes no sense.", code="bad_request")
+    if isinstance(exc, IntegrityError):
+        return Problem("Somebody changed this at the same moment; try again.", "conflict", 409)
     if isinstance(exc, OperationalError):
         return Problem("The database is busy; try again.", code="busy", status=503)
     return Problem("Parapet failed; the log has the reason.", code="internal", status=500)

@@ -44,12 +44,12 @@ class PasswordForm(forms.Form):
 
 class MemberForm(forms.Form):
     email = forms.EmailField(label="E-mail")
-    name = forms.CharField(required=False, max_length=200)
+    name = WholeText(required=False, max_length=200)
     role = forms.ChoiceField(choices=Role.choices)
 
 
 class TokenForm(forms.Form):
-    name = forms.CharField(max_length=200, label="What it is for")
+    name = WholeText(max_length=200, label="What it is for")
     scopes = forms.MultipleChoiceField(
         choices=[(scope, scope) for scope in SCOPES], widget=forms.CheckboxSelectMultiple
     )

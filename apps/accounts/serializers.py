@@ -15,7 +15,9 @@ from apps.base.lists import ListQuery
 class MemberIn(serializers.Serializer):
     email = serializers.EmailField()
     role = serializers.ChoiceField(choices=Role.choices)
-    name = serializers.CharField(required=False, default="", allow_blank=True, max_length=200)
+    name = serializers.CharField(
+        required=False, default="", allow_blank=True, max_length=200, trim_whitespace=False
+    )
 
 
 class MemberPatch(serializers.Serializer):
@@ -24,7 +26,7 @@ class MemberPatch(serializers.Serializer):
 
 class TokenIn(serializers.Serializer):
     member = serializers.UUIDField()
-    name = serializers.CharField(max_length=200)
+    name = serializers.CharField(max_length=200, trim_whitespace=False)
     scopes = serializers.ListField(child=serializers.ChoiceField(choices=["all", *SCOPES]))
     days = serializers.IntegerField(required=False, default=DEFAULT_DAYS)
 

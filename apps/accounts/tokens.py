@@ -75,6 +75,8 @@ def revoke_token(actor: Actor, *, token: ApiToken) -> None:
 def actor_of(key: str) -> Actor | None:
     """The actor of a key, or None when it is malformed, unknown, ended or its person is."""
     parts = key.split("_")
+    if not key.isascii() or "\x00" in key:
+        return None
     if len(parts) != 4 or parts[0] != "gk" or parts[3] != _check("_".join(parts[:3])):
         return None
     now = timezone.now()

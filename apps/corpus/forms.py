@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from django import forms
 
+from apps.accounts.forms import WholeText
+
 
 class SourceForm(forms.Form):
-    source = forms.CharField(
-        max_length=200, label="Source", help_text="Where these outputs come from."
-    )
-    licence = forms.CharField(max_length=200, required=False, label="Licence")
+    source = WholeText(max_length=200, label="Source", help_text="Where these outputs come from.")
+    licence = WholeText(max_length=200, required=False, label="Licence")
     consent = forms.ChoiceField(
         label="Consent",
         choices=[

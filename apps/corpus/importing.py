@@ -21,7 +21,7 @@ from django.utils import timezone
 from apps.accounts.actor import Actor, task_actor
 from apps.accounts.audit import record
 from apps.base import jobs
-from apps.base.gate import check_text, check_value
+from apps.base.gate import check_text, check_value, parse_json
 from apps.base.ids import uuid7
 from apps.base.jobs import Status
 from apps.base.problems import FieldError, Problem
@@ -63,6 +63,7 @@ on_arrival: list[Callable[[Arrival], None]] = []
 enqueue: list[Callable[[str], None]] = []
 
 
+@transaction.atomic
 def get_source(actor: Actor, *, name: str, licence: str = "", may_train: bool = True) -> Source:
     """The workspace's source of this name; a new one keeps the licence and consent given now."""
     if not name.strip() or len(name) > 200 or len(licence) > 200:
@@ -376,9 +377,9 @@ def _metadata(value: Any) -> dict[str, Any]:
         return {}
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except ValueError:
-            raise Problem("metadata must be a JSON object.") from None
+            value = parse_json(value.encode("utf-8", "surrogatepass"))
+        except Problem as problem:
+            raise Problem(f"metadata: {problem.detail}") from None
     if not isinstance(value, dict):
         raise Problem("metadata must be a JSON object.")
     if len(json.dumps(value)) > 64 * 1024:

@@ -16,8 +16,10 @@ IMPORT_STATUS = {Status.SUCCEEDED: "done"}
 
 class ImportQuery(serializers.Serializer):
     policy = serializers.CharField(max_length=60)
-    source = serializers.CharField(max_length=200)
-    licence = serializers.CharField(required=False, default="", allow_blank=True, max_length=200)
+    source = serializers.CharField(max_length=200, trim_whitespace=False)
+    licence = serializers.CharField(
+        required=False, default="", allow_blank=True, max_length=200, trim_whitespace=False
+    )
     may_train = serializers.BooleanField(required=False, default=True)
     mapping = serializers.JSONField(required=False)
 

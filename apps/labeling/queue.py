@@ -120,8 +120,7 @@ def draw(actor: Actor, *, policy: Policy) -> Item | None:
 @transaction.atomic
 def skip(actor: Actor, *, lease: Lease, reason: str) -> None:
     """Pass an item on: to another person, and after two of them to an owner."""
-    reason = reason.strip()
-    if not 1 <= len(reason) <= 300:
+    if not reason.strip() or len(reason) > 300:
         raise Problem(
             "Say in a few words why you skip it.",
             errors=[FieldError("/reason", "1 to 300 characters.")],

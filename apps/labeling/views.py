@@ -84,7 +84,7 @@ def skip(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     actor = _actor(request)
     lease = load_own_lease(actor, _lease_id(request))
     reason = request.POST.get("reason", "") or request.POST.get("other", "")
-    queue.skip(actor, lease=lease, reason=reason)
+    queue.skip(actor, lease=lease, reason=reason.replace("\r\n", "\n"))
     return _onward(request, policy)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from django import forms
 from django.http import QueryDict
 
+from apps.accounts.forms import WholeText
 from apps.policies.models import Policy
 from apps.policies.specification import ACTIONS, MAXIMUM_EXAMPLES, MAXIMUM_RULES, POLARITIES, STAGES
 
@@ -23,7 +24,7 @@ CHOICES = {
 
 
 class NewPolicyForm(forms.Form):
-    name = forms.CharField(max_length=200, strip=False)
+    name = WholeText(max_length=200)
     slug = forms.SlugField(
         max_length=60,
         label="Short name for addresses and the API",
@@ -70,7 +71,7 @@ class SettingsForm(forms.ModelForm):
 def draft_from(post: QueryDict) -> dict[str, Any]:
     """The draft that the editor's form describes; empty new rules and examples are left out."""
     numbers = sorted({int(m.group(1)) for name in post if (m := _NUMBERED.match(name))})
-    order = [int(text) for text in post.getlist("order") if text.isdecimal()]
+    order = [int(text) for text in post.getlist("order") if text.isdecimal() and len(text) < 6]
     numbers.sort(key=lambda n: order.index(n) if n in order else n + len(order))
     rules = [_rule(post, number) for number in numbers[: MAXIMUM_RULES + 1]]
     return {

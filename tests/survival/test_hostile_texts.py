@@ -446,27 +446,46 @@ QUERIES: list[tuple[str, list[str]]] = [
     ("/audit/", ["action", "cursor"]),
     ("/training/", ["cursor"]),
 ]  # fmt: skip
-QUERIED = [(url, field) for url, fields in QUERIES for field in fields]
 
 
-@pytest.mark.parametrize(("url", "field"), QUERIED)
-def test_a_text_in_a_query_is_answered_plainly(world: World, url: str, field: str) -> None:
-    anonymous = url == "/sign-in/"
-    client = world.callers["anonymous" if anonymous else "admin"].client
+def _answers_plainly(world: World, url: str, fields: list[str]) -> None:
+    client = world.callers["anonymous" if url == "/sign-in/" else "admin"].client
     url = url.format(**world.own.objects)
+    joint = "&" if "?" in url else "?"
 
     def one(hostile: Hostile) -> None:
-        if len(hostile.text) > 200_000:
+        if len(hostile.text) > 60_000:
             return  # no server takes an address of this length
-        joint = "&" if "?" in url else "?"
-        pair = urlencode({field: hostile.text}, errors="surrogatepass")
-        answer = timely(lambda: client.get(f"{url}{joint}{pair}"))
+        pairs = urlencode(dict.fromkeys(fields, hostile.text), errors="surrogatepass")
+        answer = timely(lambda: client.get(f"{url}{joint}{pairs}"))
         if hostile.must_be_refused:
             assert answer.status_code == 400, answer.status_code
-        if "html" in answer["Content-Type"] and hostile.is_markup:
+        if "html" in answer["Content-Type"]:
             assert not raw(hostile, answer.content.decode()), "shown unescaped"
 
     each(one)
+
+
+API_QUERIED = [(u, f) for u, fields in QUERIES if u.startswith("/api/") for f in fields]
+PAGES_QUERIED = [(url, fields) for url, fields in QUERIES if not url.startswith("/api/")]
+
+
+@pytest.mark.parametrize(("url", "field"), API_QUERIED)
+def test_a_text_in_a_query_of_the_api_is_answered_plainly(
+    world: World, url: str, field: str
+) -> None:
+    _answers_plainly(world, url, [field])
+
+
+@pytest.mark.parametrize(("url", "fields"), PAGES_QUERIED)
+def test_a_text_in_every_query_field_of_a_page_is_answered_plainly(
+    world: World, url: str, fields: list[str]
+) -> None:
+    _answers_plainly(world, url, fields)
+
+
+# all texts where policies are addressed, and these few wherever anything is
+FEW = {"PT001", "PT052", "PT055", "PT092", "PT088", "PT076"}
 
 
 @pytest.mark.parametrize("route", sorted(r for r, arguments in routes().items() if arguments))
@@ -479,7 +498,9 @@ def test_a_text_in_an_address_names_nothing(world: World, route: str) -> None:
     client = world.callers["admin"].client
 
     def one(hostile: Hostile) -> None:
-        if len(hostile.text) > 5000 or hostile.text in ("0", "", "undefined", "null"):
+        if len(hostile.text) > 5000 or hostile.text in ("0", ""):
+            return
+        if not route.startswith("policies:") and hostile.id not in FEW:
             return
         for name in arguments:
             url = pattern
@@ -504,23 +525,17 @@ def test_a_text_in_a_header_is_answered_plainly(world: World, header: str) -> No
     client, slug = world.callers["admin"].client, world.own.policy.slug
 
     def one(hostile: Hostile) -> None:
-        if len(hostile.text) > 200_000:
+        if len(hostile.text) > 60_000:
             return
         value = hostile.text.encode("utf-8", "surrogatepass").decode("latin-1")
         if header == "Authorization":
             value = f"Bearer {value}"
         headers = {"If-Match": "*", header: value}
-        timely(
-            lambda: client.put(
-                f"/api/v1/policies/{slug}/draft",
-                json.dumps(factories.SPECIFICATION),
-                content_type="application/json",
-                headers=headers,
-            )
-        )
-        if header == "Cookie":
-            return
-        timely(lambda: client.get(f"/policies/{slug}/", headers=headers))
+        url = f"/api/v1/policies/{slug}/draft"
+        kind = "application/json"
+        timely(lambda: client.put(url, "{}", content_type=kind, headers=headers))
+        if header != "Cookie":
+            timely(lambda: client.get("/password/", headers=headers))
 
     each(one)
 
@@ -858,5 +873,5 @@ def test_every_name_that_a_view_reads_is_known_here() -> None:
         read |= set(
             re.findall(r"request\.(?:GET|POST)\.get(?:list)?\(\"([\w-]+)\"", path.read_text())
         )
-    tried = {field for _, _, field in FIELDS} | {field for _, field in QUERIED}
+    tried = {f for _, _, f in FIELDS} | {f for _, fields in QUERIES for f in fields}
     assert read - tried <= {"rationale", "reason", "other"}  # these come back: see DOORS

@@ -48,6 +48,12 @@ def get(mapping: dict[str, Any], key: str) -> Any:
     return mapping.get(key)
 
 
+@register.filter
+def pairs(mapping: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Names and values of a mapping others wrote; `mapping.items` would find a key "items"."""
+    return list(mapping.items())
+
+
 @register.simple_tag
 def interval(figure: dict[str, Any], *, as_percent: bool = False) -> str:
     """[0.79, 0.92], or what is missing."""

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from apps.accounts.actor import Actor, task_actor
 from apps.accounts.erase import erase_workspace
 from apps.accounts.models import Membership, Role, Workspace
-from apps.accounts.people import add_member, create_workspace
+from apps.accounts.people import add_member, create_workspace, new_password
 from apps.base.jobs import ACTIVE
 from apps.corpus import importing
 from apps.labeling.labels import submit_label
@@ -73,10 +73,14 @@ def _retrain(owner: Actor, policy: Policy) -> None:
 
 def _people(workspace: Workspace) -> list[tuple[str, str, str]]:
     actor = task_actor(workspace, "demo")
-    return [
-        (email, role, add_member(actor, email=email, role=role, name=name)[1])
-        for email, role, name in PEOPLE
-    ]
+    return [(email, role, _login(actor, email, role, name)) for email, role, name in PEOPLE]
+
+
+def _login(actor: Actor, email: str, role: str, name: str) -> str:
+    """Add a person with a fresh password, whoever had this address in an earlier demo."""
+    password = new_password()
+    add_member(actor, email=email, role=role, name=name, password=password)
+    return password
 
 
 def _actor(workspace: Workspace, email: str) -> Actor:
