@@ -4,7 +4,7 @@
 // and .chart-table (the same numbers as a <table>; shown by its button, and without JavaScript).
 // Needs the global Chart of vendor/chart.umd.min.js, loaded before this file.
 
-import { announce, tellTimes } from "./live.js";
+import { announce } from "./live.js";
 
 const drawn = new Map(); // canvas -> { chart, plot, at, json }
 
@@ -385,48 +385,16 @@ function furnish(canvas) {
   );
 }
 
-/* --- following the figures ------------------------------------------------------------------- */
+drawAll();
 
-let following = false;
-
-// When the figures of an open page changed, what stands below them is fetched as well: the numbers
-// of each plot, and every part marked data-follow.
-async function follow() {
-  if (following) return;
-  following = true;
-  let page;
-  try {
-    const response = await fetch(location.href);
-    if (!response.ok || response.redirected) return;
-    page = new DOMParser().parseFromString(await response.text(), "text/html");
-  } catch {
-    return; // the next change tries again
-  } finally {
-    following = false;
-  }
-  const behind = document.getElementById("behind");
-  const canvases = (place) => place?.querySelectorAll("canvas[data-chart]").length ?? 0;
-  if (behind && canvases(behind) !== canvases(page.getElementById("behind"))) {
-    behind.replaceChildren(...page.getElementById("behind").childNodes);
-    tellTimes(behind);
-  }
-  for (const part of document.querySelectorAll("[data-follow][id]")) {
-    const now = page.getElementById(part.id);
-    if (!now || part.contains(document.activeElement)) continue;
-    part.replaceChildren(...now.childNodes);
-    tellTimes(part);
-  }
+// the page behind the figures was fetched anew: take its numbers
+document.addEventListener("parapet:followed", ({ detail: page }) => {
   for (const canvas of document.querySelectorAll("canvas[data-chart]")) {
     const data = document.getElementById(canvas.dataset.source);
     const now = page.getElementById(canvas.dataset.source);
     if (data && now) data.textContent = now.textContent;
   }
   drawAll();
-}
-
-drawAll();
-document.addEventListener("htmx:afterSwap", (event) => {
-  if (event.detail.target?.id === "figures") follow();
 });
 document.addEventListener("parapet:theme", redraw);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);

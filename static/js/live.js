@@ -88,7 +88,7 @@ const UNITS = [
   ["minute", 60],
 ];
 
-export function tellTimes(part = document) {
+function tellTimes(part = document) {
   for (const time of part.querySelectorAll("time[data-relative]")) {
     const then = new Date(time.dateTime);
     if (Number.isNaN(then.getTime())) continue;
@@ -215,6 +215,39 @@ function refresh(event) {
   observe(true);
 }
 
+/* --- what stands around a part that follows by itself ---------------------------------------- */
+
+let following = false;
+
+// When figures changed or a run ended ([data-leads] was swapped), the rest of the page that depends
+// on it, every [data-follow] with an id, is fetched once and put in place.
+async function follow() {
+  if (following) return;
+  following = true;
+  try {
+    const response = await fetch(location.href);
+    if (!response.ok || response.redirected) return;
+    const page = new DOMParser().parseFromString(await response.text(), "text/html");
+    for (const part of document.querySelectorAll("[data-follow][id]")) {
+      const now = page.getElementById(part.id);
+      if (!now || !part.isConnected || part.contains(document.activeElement)) continue;
+      // a plot keeps its canvas; its numbers follow by parapet:followed
+      const plots = (place) => place.querySelectorAll("canvas").length;
+      if (plots(part) && plots(part) === plots(now)) continue;
+      part.replaceChildren(...now.childNodes);
+      tellTimes(part);
+    }
+    document.dispatchEvent(new CustomEvent("parapet:followed", { detail: page }));
+  } catch {
+    // the server cannot be reached; the next change asks again
+  } finally {
+    following = false;
+  }
+}
+
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.target.matches?.("[data-leads]")) follow();
+});
 document.addEventListener("htmx:afterSettle", refresh);
 document.addEventListener("htmx:oobAfterSwap", refresh);
 document.addEventListener("htmx:responseError", (event) => {

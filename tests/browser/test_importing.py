@@ -60,7 +60,7 @@ def test_a_csv_from_upload_to_rejected_rows(visits: Visits, world: World, tmp_pa
     page.evaluate("window.__here = true")
     expect(page.locator("#import-progress .pill")).to_have_text("done", timeout=20_000)
     assert page.evaluate("window.__here")
-    facts = page.locator("#import-progress .facts")
+    facts = page.locator("#import-progress dl")
     for name, number in (("New", "1,500"), ("Duplicates", "1"), ("Rejected", "2")):
         expect(facts.locator(f"dt:text-is('{name}') + dd")).to_have_text(number)
     expect(page.get_by_text("The first rejected rows")).to_be_visible()
@@ -114,6 +114,6 @@ def test_what_cannot_be_imported_says_why(visits: Visits, world: World) -> None:
     page.get_by_label("output").select_option("b")
     page.get_by_label("Source").fill(" ")
     page.get_by_role("button", name="Start the import").click()
-    expect(page.locator(".error")).to_be_visible()
+    expect(page.locator(".notice[role=alert]")).to_contain_text("Name the source")
     # the choice of columns is still there
     expect(page.get_by_label("output")).to_have_value("b")

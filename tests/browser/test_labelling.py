@@ -62,13 +62,13 @@ def test_by_keyboard_alone(visits: Visits, world: World) -> None:
     keys.press("v")
     second = moved_on(page, first)
     expect(page.get_by_label("Names a dose.")).not_to_be_checked()
-    expect(page.get_by_label("Rationale")).to_have_value("")
+    expect(page.locator("#rationale")).to_have_value("")
 
     # undo brings the item back as it was answered, and it can be answered otherwise
     keys.press("z")
     expect(page.locator("[data-screen] .output .sample")).to_have_text(first)
     expect(page.get_by_label("Names a dose.")).to_be_checked()
-    expect(page.get_by_label("Rationale")).to_have_value(re.compile("is a dose"))
+    expect(page.locator("#rationale")).to_have_value(re.compile("is a dose"))
     expect(page.get_by_role("button", name="Violates")).to_have_attribute("aria-pressed", "true")
     keys.press("1")
     keys.press("c")
@@ -342,7 +342,7 @@ def test_without_javascript(visits: Visits, world: World) -> None:
     page = visits.open(world.annotator, "/label/no-script/", java_script_enabled=False)
     first = text(page)
     page.get_by_label("Names a dose.").check()
-    page.get_by_label("Rationale").fill("By hand.")
+    page.locator("#rationale").fill("By hand.")
     page.get_by_role("button", name="Violates").click()
     second = text(page)
     assert second != first

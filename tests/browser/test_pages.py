@@ -168,7 +168,7 @@ def test_admin(visits: Visits, demo: dict[str, Person]) -> None:
         wrong += look_at(page, name)
     page.goto("/people/")
     page.set_viewport_size({"width": 1440, "height": 900})
-    page.get_by_label("New token for annotator@demo.example").click()
+    page.get_by_role("button", name="New token for annotator@demo.example").click()
     wrong += look_at(page, "admin-token")
     assert not wrong, "\n".join(wrong)
 

@@ -63,7 +63,7 @@ def test_a_new_person_from_one_time_password_to_role(visits: Visits, world: Worl
     expect(again.get_by_role("button", name="Sign in")).to_be_visible()
 
     page.goto("/audit/")
-    trail = page.get_by_label("Entries")
+    trail = page.get_by_role("region", name="Entries", exact=True)
     for action in (
         "member.add",
         "member.change_role",
@@ -79,7 +79,7 @@ def test_a_new_person_from_one_time_password_to_role(visits: Visits, world: Worl
 
 def test_a_token_is_shown_once_works_and_is_revoked(visits: Visits, world: World) -> None:
     page = visits.open(world.admin, "/people/")
-    page.get_by_label(f"New token for {world.owner.email}").click()
+    page.get_by_role("button", name=f"New token for {world.owner.email}").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("What it is for").fill("nightly export")
     dialog.get_by_label("read", exact=True).check()
@@ -98,7 +98,7 @@ def test_a_token_is_shown_once_works_and_is_revoked(visits: Visits, world: World
 
     # the same without JavaScript
     plain = visits.open(world.admin, "/people/", java_script_enabled=False)
-    plain.get_by_label(f"New token for {world.owner.email}").click()
+    plain.get_by_role("button", name=f"New token for {world.owner.email}").click()
     dialog = plain.get_by_role("dialog")
     dialog.get_by_label("What it is for").fill("by hand")
     dialog.get_by_label("read", exact=True).check()

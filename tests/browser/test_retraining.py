@@ -7,15 +7,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import httpx
 import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visits, World
 from tests.running import Running, wait_for
-from tests.test_loop import label, start_run
+from tests.test_loop import start_run
 
 FIGURES = "#figures"
+
+
+def answer(api: httpx.Client, slug: str, count: int) -> None:
+    """Answer items of the queue one after another, one in seven wrongly, and hold none back."""
+    for number in range(count):
+        item = api.post(f"policies/{slug}/queue/next").json()
+        violates = item["example"]["external_id"].startswith("bad") != (number % 7 == 3)
+        verdict = "violates" if violates else "complies"
+        given = {"lease": item["lease"], "verdict": verdict}
+        assert api.post("labels", json=given).status_code == 201
 
 
 class Worker:
@@ -69,9 +80,9 @@ def test_a_retrain_is_watched_and_changes_an_open_evidence_page(
     visits: Visits, world: World, worker: Worker
 ) -> None:
     world.policy("watched", texts=300, audit_fraction=0.4, audit_share=0.4)
-    label(world.api, "watched", 120)
+    answer(world.api, "watched", 120)
     assert start_run(world.api, "watched")["status"] == "succeeded"
-    label(world.api, "watched", 60)
+    answer(world.api, "watched", 60)
 
     open_page = visits.open(world.owner, "/policies/watched/evidence/")
     expect(open_page.locator(FIGURES)).to_contain_text("model 1,")
@@ -108,11 +119,10 @@ def test_a_retrain_is_watched_and_changes_an_open_evidence_page(
 
 def test_somebody_elses_audit_label_moves_the_open_figures(visits: Visits, world: World) -> None:
     world.policy("moving-figures", texts=200, audit_fraction=0.5, audit_share=0.5)
-    label(world.api, "moving-figures", 80)
+    answer(world.api, "moving-figures", 80)
     start_run(world.api, "moving-figures")
     patched = world.api.patch("policies/moving-figures", json={"settings": {"audit_share": 1}})
     assert patched.status_code == 200, patched.text
-    label(world.api, "moving-figures", 2)  # what was held from before goes first
 
     page = visits.open(world.owner, "/policies/moving-figures/evidence/")
     page.evaluate("window.__here = true")
@@ -120,7 +130,7 @@ def test_somebody_elses_audit_label_moves_the_open_figures(visits: Visits, world
         page.wait_for_timeout(1100)  # a burst is one evaluation a second
         before = page.locator(FIGURES).inner_text()
         given = time.monotonic()
-        assert label(world.api, "moving-figures", 1) == 1
+        answer(world.api, "moving-figures", 1)
         changed(page, before)
         waited = time.monotonic() - given
         assert waited <= 1.5, f"{waited:.2f} s"
@@ -131,7 +141,7 @@ def test_somebody_elses_audit_label_moves_the_open_figures(visits: Visits, world
 
 def test_cancel(visits: Visits, world: World, worker: Worker) -> None:
     world.policy("cancel", texts=200, audit_fraction=0.2, audit_share=0.2)
-    label(world.api, "cancel", 80)
+    answer(world.api, "cancel", 80)
     page = visits.open(world.owner, "/policies/cancel/")
     with worker.held() as step:
         # one that waits stops at once
@@ -151,12 +161,12 @@ def test_cancel(visits: Visits, world: World, worker: Worker) -> None:
 
 def test_a_failed_run_says_why_and_can_be_tried_again(visits: Visits, world: World) -> None:
     world.policy("too-few", texts=120, audit_fraction=0.2, audit_share=0.2)
-    label(world.api, "too-few", 3)
+    answer(world.api, "too-few", 3)
     page = visits.open(world.owner, "/policies/too-few/guardrail/")
     page.get_by_role("button", name="Retrain").click()
     expect(page.locator("#run .pill").first).to_have_text("failed", timeout=20_000)
     expect(page.locator("#run")).to_contain_text("Too few labels")
-    label(world.api, "too-few", 60)
+    answer(world.api, "too-few", 60)
     page.get_by_role("button", name="Try again").click()
     expect(page.locator("#run .pill").first).to_have_text("succeeded", timeout=30_000)
     page.get_by_role("link", name="All runs").click()

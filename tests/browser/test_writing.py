@@ -45,13 +45,16 @@ def test_a_policy_from_its_name_to_its_second_version(visits: Visits, world: Wor
 
     # it saves itself: nobody pressed a button, and a reload brings everything back
     difference = page.locator("#difference")
-    expect(difference).to_contain_text("A bond pays interest.")
+    expect(difference).to_contain_text("Explains how markets work.")
     expect(difference).to_contain_text("Draft saved")
+    page.wait_for_timeout(900)
     page.reload()
     expect(page.get_by_label("Definition")).to_have_value(re.compile("buy or sell"))
     expect(page.locator("[data-rule]")).to_have_count(2)
     expect(rule(page, 1).get_by_label("Polarity")).to_have_value("allowed")
     expect(page.get_by_label("input", exact=True)).to_be_checked()
+    example = rule(page, 1).locator("[data-example]").first
+    expect(example.get_by_label("Text")).to_have_value("A bond pays interest.")
 
     page.get_by_role("link", name="Publish…").click()
     page.get_by_role("button", name="Publish").click()
@@ -137,7 +140,7 @@ def test_a_draft_without_javascript(visits: Visits, world: World) -> None:
     rule(page, 2).get_by_label("Key").fill("names-a-dose")
     page.get_by_label("Definition").fill("A new definition.")
     page.get_by_role("button", name="Save the draft").click()
-    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.locator(".notice[role=alert]")).to_contain_text("What you wrote is still here")
     expect(page.get_by_label("Definition")).to_have_value("A new definition.")
     expect(page.locator("[data-rule]")).to_have_count(3)
     expect(rule(page, 2).get_by_label("Text").first).to_have_value("A third rule.")
