@@ -6,9 +6,8 @@ Megabytes are 10**6 bytes of UTF-8. Everything runs in one process on one thread
 sides alternate, so that a slow moment of the machine meets both. "ours" is texts to weighed rows
 (extract, document frequency, IDF, weigh), as `fit_transform` is; "extract" is the counts alone.
 Quality: the same logistic regression on 1,000 labels drawn by seed, average precision on up to
-3,000 of the rest; rows of one group are on one side. "known only": ours with n-grams that the
-training texts do not have weighing 0, as a vocabulary does it; Parapet lets them take their share
-of a text's length. Intervals are of the mean paired difference (Student's t over seeds).
+3,000 of the rest; rows of one group are on one side. Intervals are of the mean paired difference
+(Student's t over seeds).
 """
 
 from __future__ import annotations
@@ -162,7 +161,7 @@ def precision(train: Any, labels: NDArray[np.bool_], test: Any, truth: NDArray[n
 
 
 def quality(rows: list[dict[str, Any]], seeds: int) -> NDArray[np.float64]:
-    """Average precision of (theirs, ours, ours with known n-grams only) by seed; (seeds, 3)."""
+    """Average precision of (theirs, ours) by seed; (seeds, 2)."""
     texts = [row["text"] for row in rows]
     violates = np.array([row["label"] == 1 for row in rows])
     counts = features.extract(texts)
@@ -179,9 +178,8 @@ def quality(rows: list[dict[str, Any]], seeds: int) -> NDArray[np.float64]:
         theirs = [sparse.hstack(blocks, format="csr") for blocks in zip(*vectorised, strict=True)]
         chosen = features.take(counts, train)
         idf = features.inverse_document_frequency(features.document_frequency(chosen), chosen.rows)
-        known = np.where(features.document_frequency(chosen) > 0, idf, np.float32(0))
         tested = features.take(counts, test)
-        pairs = [theirs, *([matrix(chosen, by), matrix(tested, by)] for by in (idf, known))]
+        pairs = [theirs, [matrix(chosen, idf), matrix(tested, idf)]]
         results.append(
             [
                 precision(train_rows, violates[train], test_rows, violates[test])
@@ -220,14 +218,11 @@ def main() -> None:
         print(f"{name:18} " + " / ".join(f"{time:.2f}" for time in times))
 
     print(f"\naverage precision at {TRAIN_LABELS:,} labels, {options.seeds} seeds")
-    print(f"{'set':18} {'theirs':>7} {'ours':>7} {'difference':>26} {'known only':>26}")
+    print(f"{'set':18} {'theirs':>7} {'ours':>7} {'difference':>26}")
     for name, rows in data.items():
         found = quality(rows, options.seeds)
-        theirs, mine, known = found.T
-        print(
-            f"{name:18} {theirs.mean():7.4f} {mine.mean():7.4f} "
-            f"{interval(mine - theirs)} {interval(known - theirs)}"
-        )
+        theirs, mine = found.T
+        print(f"{name:18} {theirs.mean():7.4f} {mine.mean():7.4f} {interval(mine - theirs)}")
 
 
 def interval(differences: NDArray[np.float64]) -> str:

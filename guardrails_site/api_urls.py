@@ -1,7 +1,6 @@
 """Every route of /api/v1/."""
 
 from django.urls import path
-from drf_spectacular.views import SpectacularAPIView
 
 from apps.accounts import api as accounts
 from apps.corpus import api as corpus
@@ -10,6 +9,7 @@ from apps.guardrails import api as guardrails
 from apps.labeling import api as labeling
 from apps.policies import api as policies
 from apps.training import api as training
+from guardrails_site.views import SchemaView
 
 app_name = "api"
 
@@ -64,5 +64,5 @@ urlpatterns = [
     path("audit", accounts.AuditList.as_view(), name="audit"),
     path("health/live", accounts.health_live, name="health_live"),
     path("health/ready", accounts.health_ready, name="health_ready"),
-    path("schema", SpectacularAPIView.as_view(), name="schema"),
+    path("schema", SchemaView.as_view(), name="schema"),
 ]

@@ -1,4 +1,4 @@
-"""The two pages that belong to no app: Home and the API's description."""
+"""What belongs to no app: Home and the API's description."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.views import SpectacularAPIView
+from rest_framework.request import Request
+from rest_framework.response import Response
 
 from apps.accounts.endpoint import problem_response
 from apps.accounts.models import Membership
@@ -58,6 +61,16 @@ def api_docs(request: HttpRequest) -> HttpResponseBase:
             group = path.removeprefix("/api/v1/").split("/")[0]
             groups.setdefault(group, []).append(_operation(schema, path, method, operation))
     return render(request, "api_docs.html", {"groups": groups})
+
+
+class SchemaView(SpectacularAPIView):
+    """The OpenAPI document; `?format=` is json or yaml, and nothing else can be asked."""
+
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        if set(request.query_params) - {"format"}:
+            raise Problem("Known names: format.", code="unknown_field")
+        answer: Response = super().get(request, *args, **kwargs)
+        return answer
 
 
 @cache

@@ -17,12 +17,13 @@ def site() -> Iterator[Running]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _plain_static() -> None:
-    """Pages name static files as they are: there is no collected manifest in a test process."""
+def _settings_of_tests() -> None:
+    """Static files under their own names (nothing is collected here), and hashes of one round."""
     from django.conf import settings
 
     plain = "django.contrib.staticfiles.storage.StaticFilesStorage"
     settings.STORAGES = {**settings.STORAGES, "staticfiles": {"BACKEND": plain}}
+    settings.PASSWORD_HASHERS = ["tests.hashers.OneRound"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,6 +15,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 from rest_framework import exceptions, serializers
 from rest_framework.permissions import BasePermission
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -171,6 +172,9 @@ def problem(exc: Exception, context: dict[str, Any]) -> HttpResponse | Response 
         logger.error("api_error", extra={"error": type(exc).__name__, "id": request.request_id})
         if not isinstance(exc, (DataError, IntegrityError, OperationalError)):
             logger.exception("api_traceback")
+    # whatever the caller would have liked: a problem is JSON
+    context["request"].accepted_renderer = JSONRenderer()
+    context["request"].accepted_media_type = JSONRenderer.media_type
     response = Response(
         problem_document(request, found),
         status=found.status,

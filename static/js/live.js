@@ -58,12 +58,12 @@ function observe(speak) {
       if (!figure) changes.push(now);
       else if (before !== undefined) changes.push(sentence(element, before));
     }
-    if (figure) follow(element, now, before);
+    if (figure) compare(element, now, before);
   }
   if (changes.length) announce(changes.join(". "));
 }
 
-function follow(element, now, before) {
+function compare(element, now, before) {
   const n = text(element.querySelector("[data-figure-n]"));
   const count = `n of ${element.id}`;
   const older = known.get(count);

@@ -101,8 +101,13 @@ def policy_name_by_page(world: World, text: str) -> tuple[Any, Callable[[], Any]
     return answer, lambda: _api(world).get("policies/hostile").json()["name"]
 
 
-def draft(change: Callable[[dict[str, Any], str], None], read: Callable[[Any], Any]) -> Door:
-    """A text in the draft over the API, read from the draft and from the published version."""
+def draft(
+    change: Callable[[dict[str, Any], str], None],
+    read: Callable[[Any], Any],
+    *,
+    publish: bool = False,
+) -> Door:
+    """A text in the draft over the API, read from the draft (and from the published version)."""
 
     def door(world: World, text: str) -> tuple[Any, Callable[[], Any]]:
         api, slug = _api(world), world.own.policy.slug
@@ -112,6 +117,8 @@ def draft(change: Callable[[dict[str, Any], str], None], read: Callable[[Any], A
 
         def kept() -> Any:
             found = read(api.get(f"policies/{slug}/draft").json())
+            if not publish:
+                return found
             published = api.post(f"policies/{slug}/publish")
             if published.status_code == 201:
                 number = published.json()["version"]
@@ -265,7 +272,7 @@ DOORS: dict[str, Door] = {
     "definition": draft(lambda c, t: _set(c, "definition", t), lambda d: d["definition"]),
     "scope": draft(lambda c, t: _set(c, "scope", t), lambda d: d["scope"]),
     "rationale of a policy": draft(lambda c, t: _set(c, "rationale", t), lambda d: d["rationale"]),
-    "rule": draft(_set_rule, lambda d: d["rules"][0]["text"]),
+    "rule": draft(_set_rule, lambda d: d["rules"][0]["text"], publish=True),
     "example": draft(
         lambda c, t: _set_example(c, "text", t), lambda d: d["rules"][0]["examples"][0]["text"]
     ),
@@ -303,7 +310,9 @@ DOORS: dict[str, Door] = {
 @pytest.mark.parametrize("name", DOORS)
 def test_a_text_is_refused_or_comes_back_byte_for_byte(world: World, name: str) -> None:
     def one(hostile: Hostile) -> None:
+        start = time.perf_counter()
         answer, kept = DOORS[name](world, hostile.text)
+        assert time.perf_counter() - start <= SLOWEST
         timely(lambda: answer)
         if hostile.must_be_refused:
             assert answer.status_code in (400, 413), answer.status_code
@@ -381,8 +390,6 @@ def test_a_text_in_a_field_that_chooses_is_refused_plainly(
     chosen = only.get(field, [0]) if route.startswith("api:") else [0]
 
     def one(hostile: Hostile) -> None:
-        if anonymous and hostile.expect != "refused" and field == "password":
-            return  # each would cost the time of a real sign-in; refused ones do not
         value = shapes[chosen[0]](hostile.text)
         if route.startswith("api:"):
             answer = timely(
@@ -454,6 +461,8 @@ def _answers_plainly(world: World, url: str, fields: list[str]) -> None:
     joint = "&" if "?" in url else "?"
 
     def one(hostile: Hostile) -> None:
+        if "schema" in url and hostile.id not in FEW:
+            return
         if len(hostile.text) > 60_000:
             return  # no server takes an address of this length
         pairs = urlencode(dict.fromkeys(fields, hostile.text), errors="surrogatepass")
@@ -485,7 +494,7 @@ def test_a_text_in_every_query_field_of_a_page_is_answered_plainly(
 
 
 # all texts where policies are addressed, and these few wherever anything is
-FEW = {"PT001", "PT052", "PT055", "PT092", "PT088", "PT076"}
+FEW = {"PT001", "PT030", "PT052", "PT055", "PT076", "PT088", "PT092"}
 
 
 @pytest.mark.parametrize("route", sorted(r for r, arguments in routes().items() if arguments))
@@ -578,7 +587,8 @@ def test_an_imported_text_is_rejected_or_comes_back_byte_for_byte(world: World, 
         if number in rejected:
             allowed = (
                 hostile.must_be_refused
-                or len(hostile.text) > LIMITS.get(field, 64_000)
+                or len(hostile.text) > LIMITS.get(field, 1_000_000)
+                or (field == "metadata" and len(json.dumps(hostile.text)) > 64_000)
                 or (field == "output" and not hostile.text)
                 or field == "id"  # the same id for another text
             )

@@ -167,7 +167,7 @@ def test_a_model_whose_scores_do_not_rise_with_violations_stays_out(labelled, mo
 
 
 def test_enough_new_train_labels_start_a_run(labelled) -> None:
-    actor, policy = labelled
+    _, policy = labelled
     assert runs.look_at_trigger(policy, policy.retrain_after - 1) is None
     run = runs.look_at_trigger(policy, policy.retrain_after)
     assert run is not None
