@@ -22,6 +22,9 @@ ATTEMPTS = 3
 
 
 class Status(models.TextChoices):
+    """A draft waits for a person; queued and running jobs are active; the rest is over."""
+
+    DRAFT = "draft"
     QUEUED = "queued"
     RUNNING = "running"
     SUCCEEDED = "succeeded"

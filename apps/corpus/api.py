@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from apps.accounts.endpoint import Endpoint, validated
 from apps.accounts.permissions import require
 from apps.base.gate import parse_json
+from apps.base.jobs import Status
 from apps.base.keyset import paginate
 from apps.base.lists import ListQuery, cursor_of, list_answer
 from apps.base.problems import FieldError, Problem
@@ -60,7 +61,7 @@ class ImportList(Endpoint):
         query = validated(shapes.ImportListQuery, request.query_params.dict())
         rows = (
             Import.objects.owned_by(self.actor)
-            .filter(confirmed=True)
+            .exclude(status=Status.DRAFT)
             .select_related("policy", "source")
         )
         if query["policy"]:

@@ -90,6 +90,7 @@ def upload(actor: Actor, *, policy: Policy, file_name: str, chunks: Iterable[byt
     job = Import(
         workspace=actor.workspace,
         policy=policy,
+        status=Status.DRAFT,
         created_by=actor.membership,
         file_name=Path(file_name).name[-255:],
         format=file_format,
@@ -157,7 +158,7 @@ def start_import(
         mapping: for each of FIELDS the column of the file that fills it; "" or absent for none.
     """
     job = Import.objects.select_for_update().get(pk=job.pk)
-    if job.confirmed:
+    if job.status != Status.DRAFT:
         raise Problem("This import was started already.", code="started", status=409)
     errors = [
         FieldError(f"/mapping/{name}", f"Fields are: {', '.join(FIELDS)}.")
@@ -175,7 +176,7 @@ def start_import(
         raise Problem("The mapping is wrong.", code="mapping", errors=errors)
     job.mapping = {name: column for name, column in mapping.items() if column}
     job.source = source
-    job.confirmed = True
+    job.status = Status.QUEUED
     job.enqueued_at = timezone.now()
     job.save()
     record(actor, "import.start", job, policy=job.policy.slug, source=source.name)
@@ -230,7 +231,7 @@ def record_end(actor: Actor, job: Import) -> None:
 
 def remove_old_drafts() -> None:
     """Forget uploads that nobody started within a day."""
-    old = Import.objects.filter(confirmed=False, created_at__lt=timezone.now() - _KEPT_DRAFTS)
+    old = Import.objects.filter(status=Status.DRAFT, created_at__lt=timezone.now() - _KEPT_DRAFTS)
     for job in old:
         file_of(job).unlink(missing_ok=True)
         job.delete()

@@ -48,7 +48,7 @@ class Import(Job):
     """A file on its way into the corpus of a policy.
 
     `next_row` is the watermark: rows below it are committed, so a restarted import ends with
-    each row once. An import waits as a draft (`confirmed` false) until its columns are mapped.
+    each row once. An import waits as a draft until its columns are mapped.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -59,7 +59,6 @@ class Import(Job):
     file_name = models.CharField(max_length=255)
     format = models.CharField(max_length=8)  # csv, json, jsonl
     mapping = models.JSONField(default=dict)
-    confirmed = models.BooleanField(default=False)
     total_rows = models.PositiveIntegerField(null=True)
     next_row = models.PositiveIntegerField(default=0)
     rows = models.PositiveIntegerField(default=0)
@@ -76,7 +75,7 @@ class Import(Job):
             models.Index(
                 fields=["status"],
                 name="import_active",
-                condition=models.Q(status__in=list(ACTIVE), confirmed=True),
+                condition=models.Q(status__in=list(ACTIVE)),
             ),
         ]
 

@@ -14,6 +14,7 @@ from django.shortcuts import redirect, render
 
 from apps.accounts.actor import Actor
 from apps.accounts.pages import page
+from apps.base.jobs import Status
 from apps.base.keyset import paginate
 from apps.base.problems import Problem
 from apps.corpus import importing
@@ -48,7 +49,8 @@ def data(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         "facets": _facet_links(policy, query),
         "query": urlencode(query),
         "counter": CorpusCounter.objects.filter(policy=policy).first(),
-        "imports": Import.objects.filter(policy=policy, confirmed=True)
+        "imports": Import.objects.filter(policy=policy)
+        .exclude(status=Status.DRAFT)
         .select_related("source")
         .order_by("-id")[:5],
     }
@@ -92,7 +94,7 @@ def upload(request: HttpRequest, policy: Policy) -> HttpResponseBase:
 @page("imports.change", load=load_import, methods=("GET", "POST"))
 def map_columns(request: HttpRequest, job: Import) -> HttpResponseBase:
     """Map the file's columns on a preview of its first rows, and say where it comes from."""
-    if job.confirmed:
+    if job.status != Status.DRAFT:
         return redirect("corpus:import", job.pk)
     names, first = importing.preview(job)
     form = SourceForm(request.POST or None, initial={"source": job.file_name[:200]})

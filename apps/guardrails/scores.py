@@ -8,10 +8,22 @@ from apps.guardrails import artifacts
 from apps.guardrails.services import live_model
 from apps.policies.models import Policy
 
+LONGEST_IN_A_LIST = 100_000
+
 
 def live_scores(policy: Policy, texts: Sequence[str]) -> list[float | None]:
-    """The live model's probability of a violation for each text; None without a live model."""
+    """The live model's probability of a violation for each text; None without a live model.
+
+    In a list, texts beyond LONGEST_IN_A_LIST are None as well: a page of them would take seconds.
+    """
     version = live_model(policy) if texts else None
     if version is None:
         return [None] * len(texts)
-    return [float(score) for score in artifacts.score_texts(version, texts)]
+    longest = LONGEST_IN_A_LIST if len(texts) > 1 else None
+    scored = [i for i, text in enumerate(texts) if longest is None or len(text) <= longest]
+    scores: list[float | None] = [None] * len(texts)
+    for i, score in zip(
+        scored, artifacts.score_texts(version, [texts[i] for i in scored]), strict=True
+    ):
+        scores[i] = float(score)
+    return scores

@@ -12,7 +12,7 @@ from apps.accounts.actor import Actor, task_actor
 from apps.accounts.audit import record
 from apps.base import jobs
 from apps.base.problems import Problem
-from apps.labeling.labels import LabelEvent, counts
+from apps.labeling.labels import LabelEvent
 from apps.policies.models import Policy
 from apps.training.models import TrainingRun
 
@@ -99,7 +99,8 @@ def look_at_all_triggers() -> None:
         status=Policy.Status.ACTIVE, current_version__isnull=False
     ).select_related("workspace", "label_counter")
     for policy in policies:
-        since = counts(policy).since_frozen
+        given = getattr(policy, "label_counter", None)
+        since = given.since_frozen if given else 0
         if look_at_trigger(policy, since) or policy.retrain_every_hours is None or since == 0:
             continue
         last = TrainingRun.objects.filter(policy=policy).order_by("-id").first()

@@ -8,7 +8,7 @@ from datetime import datetime
 from celery import current_app
 from django.utils import timezone
 
-from apps.base.jobs import ACTIVE, Status
+from apps.base.jobs import Status
 from apps.corpus.models import Import
 from apps.training.models import TrainingRun
 
@@ -43,13 +43,9 @@ def look() -> System:
         workers=_workers(),
         queued_runs=TrainingRun.objects.filter(status=Status.QUEUED).count(),
         running_runs=TrainingRun.objects.filter(status=Status.RUNNING).count(),
-        queued_imports=_imports(Status.QUEUED),
-        running_imports=_imports(Status.RUNNING),
+        queued_imports=Import.objects.filter(status=Status.QUEUED).count(),
+        running_imports=Import.objects.filter(status=Status.RUNNING).count(),
     )
-
-
-def _imports(status: Status) -> int:
-    return Import.objects.filter(status=status, status__in=ACTIVE, confirmed=True).count()
 
 
 def _workers() -> list[Worker]:

@@ -16,7 +16,10 @@ WATCH_SPEED = """
   window.__here = true;
   window.__waits = [];
   let pressed = null;
-  addEventListener("keydown", () => { pressed = performance.now(); }, true);
+  // an undo asks the server; everything else must not wait for it
+  addEventListener("keydown", (event) => {
+    pressed = event.key === "z" ? null : performance.now();
+  }, true);
   new MutationObserver(() => {
     if (pressed === null) return;
     const since = pressed;

@@ -30,10 +30,14 @@ def look_at(page: Page, name: str) -> Iterator[str]:
     page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": 360, "height": 740})
     wide = page.evaluate(
-        """() => document.documentElement.scrollWidth > innerWidth
-          && [...document.querySelectorAll("main *")]
+        """async () => {
+          // plots take their new size a frame later
+          for (let n = 0; n < 3; n++) await new Promise(requestAnimationFrame);
+          return document.documentElement.scrollWidth > innerWidth
+            && [...document.querySelectorAll("main *")]
             .filter((e) => e.getBoundingClientRect().right > innerWidth + 1)
-            .map((e) => e.outerHTML.slice(0, 120)).slice(0, 3)"""
+            .map((e) => e.outerHTML.slice(0, 120)).slice(0, 3);
+        }"""
     )
     if wide:
         yield f"{name}: wider than a phone of 360 px: {wide}"
