@@ -83,7 +83,7 @@ class ImportList(Endpoint):
         fields = {**request.query_params.dict()}
         form: Any = request.data
         if request.content_type != "application/x-ndjson":
-            fields |= dict(form.items())
+            fields |= {name: text for name, text in form.items() if name != "file"}
         query = validated(shapes.ImportQuery, fields)
         policy = load_policy(self.actor, query["policy"])
         require(self.actor, "imports.create", policy)
