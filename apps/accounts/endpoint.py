@@ -86,7 +86,7 @@ class Endpoint(APIView):
         if entry is not None:
             if response.status_code < 500:
                 entry.status = response.status_code
-                # through the renderer's encoder, so that the replay is the same bytes
+                # through the renderer's encoder, so that the replay is the same JSON
                 entry.answer = _plain(_without_secrets(response.data))
                 entry.save(update_fields=["status", "answer"])
             else:

@@ -156,10 +156,11 @@ def _attempt_key(key: str) -> str:
 
 
 def _keep_one_admin(membership: Membership) -> None:
-    others = Membership.objects.filter(
+    # locked, so that two admins who demote each other come one after the other
+    admins = Membership.objects.select_for_update().filter(
         workspace=membership.workspace, role=Role.ADMIN, is_active=True
-    ).exclude(pk=membership.pk)
-    if membership.role == Role.ADMIN and not others.exists():
+    )
+    if [admin.pk for admin in admins.order_by("pk")] == [membership.pk]:
         raise Problem(
             "This is the workspace's last admin; make another one first.",
             code="last_admin",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from django.core.exceptions import ValidationError
 from django.db.models import Model, Q, QuerySet
 
 from apps.base.gate import parse_json
@@ -46,7 +47,7 @@ def paginate(
         try:
             rows = rows.filter(_after(names, values, "lt" if descending != backwards else "gt"))
             found = list(rows[: size + 1])
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, ValidationError):
             raise _bad_cursor() from None
     else:
         found = list(rows[: size + 1])

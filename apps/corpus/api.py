@@ -142,7 +142,8 @@ class ImportCancel(Endpoint):
 
 def _body(request: Request) -> Iterator[bytes]:
     """The request's body as it comes, exactly Content-Length bytes of it."""
-    left = int(request.META.get("CONTENT_LENGTH") or 0)
+    length = request.META.get("CONTENT_LENGTH") or ""
+    left = int(length) if length.isdecimal() else 0
     if not left:
         raise Problem("Send the rows with a Content-Length.", code="length", status=411)
     while left:

@@ -278,7 +278,7 @@ class _Text:
         self.buffer = ""
         self.position = 0
         self.offset = 0
-        self.ended = False
+        self.begun = self.ended = False
 
     def more(self) -> bool:
         if self.ended:
@@ -292,7 +292,8 @@ class _Text:
                 f"The file is not UTF-8: byte {self.offset + error.start:,} is wrong. "
                 "Save it as UTF-8."
             ) from None
-        if self.offset == 0:
+        if not self.begun:
+            self.begun = bool(text)
             text = text.removeprefix("\ufeff")
         self.offset += len(chunk)
         self.buffer = self.buffer[self.position :] + text

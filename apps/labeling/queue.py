@@ -93,9 +93,12 @@ def next_item(actor: Actor, *, policy: Policy) -> Item | None:
     A person holds at most two: whoever holds two already gets the older one again.
     """
     held = held_items(actor, policy=policy)
-    if len(held) >= MOST_LEASES:
-        return held[0]
-    return draw(actor, policy=policy)
+    if len(held) < MOST_LEASES:
+        drawn = draw(actor, policy=policy)
+        if drawn is not None:
+            return drawn
+        held = held_items(actor, policy=policy)  # another tab was faster
+    return held[0] if len(held) >= MOST_LEASES else None
 
 
 def held_items(actor: Actor, *, policy: Policy) -> list[Item]:
@@ -203,6 +206,10 @@ _CLAIM = """
 WITH found AS (
     SELECT id, side, priority FROM labeling_slot
     WHERE policy_id = %(policy)s AND state = 'free'
+        AND (
+            SELECT count(*) FROM labeling_lease
+            WHERE membership_id = %(person)s AND policy_id = %(policy)s AND NOT closed
+                AND expires_at > %(now)s) < %(most)s
         AND NOT EXISTS (
             SELECT 1 FROM labeling_skip
             WHERE slot_id = labeling_slot.id AND membership_id = %(person)s)
@@ -223,18 +230,25 @@ FROM taken RETURNING id
 
 
 def _draw(actor: Actor, policy: Policy) -> UUID | None:
-    lease = uuid7()
+    lease, now = uuid7(), timezone.now()
     values: dict[str, Any] = {
         "policy": policy.pk,
         "person": actor.membership_id,
         "version": policy.current_version_id,
         "lease": lease,
-        "until": timezone.now() + LEASE,
+        "now": now,
+        "until": now + LEASE,
+        "most": MOST_LEASES,
     }
     owner = policy.own_role != "annotator"
     with transaction.atomic(), connection.cursor() as cursor:
-        # a lease lost in a power cut is drawn again; only answers must reach the disk
-        cursor.execute("SET LOCAL synchronous_commit = off")
+        # a lease lost in a power cut is drawn again; only answers must reach the disk.
+        # The tabs of one person draw one after the other, so that they hold two items at most.
+        cursor.execute(
+            "SELECT set_config('synchronous_commit', 'off', true),"
+            " pg_advisory_xact_lock(hashtextextended(%s, 0))",
+            [f"draw {actor.membership_id} {policy.pk}"],
+        )
         for stream in _order_of_streams(policy):
             values["ranked"] = stream == Stream.LEARNING
             cursor.execute(_CLAIM.format(order=_STREAMS[stream]), values)

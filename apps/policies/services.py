@@ -18,6 +18,7 @@ from apps.policies.models import Policy, PolicyDraft, PolicyRole, PolicyVersion,
 from apps.policies.specification import Specification, compare, missing, parse
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}\Z")
+_ADDRESSES = ("new",)  # /policies/new/ is a page
 TARGETS = ("false_positive_rate", "recall", "cost_ratio")
 NOTHING = Specification(stages=())
 SETTINGS = ("retrain_after", "retrain_every_hours", "audit_fraction", "audit_share")
@@ -35,7 +36,7 @@ def create_policy(
 ) -> Policy:
     """Make a policy with its first draft; its creator owns it."""
     errors = []
-    if not _SLUG.match(slug):
+    if not _SLUG.match(slug) or slug in _ADDRESSES:
         errors.append(
             FieldError("/slug", "1 to 60 lower-case letters, digits, hyphens and underscores.")
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from apps.base.gate import check_text
@@ -17,6 +17,8 @@ ACTIONS = ("allow", "flag", "redact", "rewrite", "escalate", "block")
 MAXIMUM_RULES = 100
 MAXIMUM_EXAMPLES = 20
 MAXIMUM_TEXT = 10_000
+# a comparison looks at so many pairs of words one by one, which takes about half a second
+_CLOSE_PAIRS = 4_000_000
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,59}\Z")
 
 
@@ -200,11 +202,21 @@ class Change:
     where: str
     before: str
     after: str
-    pieces: tuple[Piece, ...]
+    pieces: tuple[Piece, ...] = ()
 
 
 def compare(before: Specification, after: Specification) -> list[Change]:
     """What changed, field by field and rule by rule (matched by key, in the new order)."""
+    changes = _changes(before, after)
+    close = _CLOSE_PAIRS
+    for position, change in enumerate(changes):
+        old, new = _words(change.before), _words(change.after)
+        close -= len(old) * len(new)
+        changes[position] = replace(change, pieces=_pieces(old, new, closely=close > 0))
+    return changes
+
+
+def _changes(before: Specification, after: Specification) -> list[Change]:
     changes = []
     for name in ("definition", "scope", "rationale"):
         changes += _field(name, getattr(before, name), getattr(after, name))
@@ -213,7 +225,7 @@ def compare(before: Specification, after: Specification) -> list[Change]:
     new = {rule.key: rule for rule in after.rules}
     for key, rule in new.items():
         if key not in old:
-            changes.append(Change("added", f"rule {key}", "", rule.text, _pieces("", rule.text)))
+            changes.append(Change("added", f"rule {key}", "", rule.text))
             continue
         for name in ("text", "polarity", "severity", "action"):
             changes += _field(
@@ -222,7 +234,7 @@ def compare(before: Specification, after: Specification) -> list[Change]:
         changes += _field(f"rule {key}: examples", _examples(old[key]), _examples(rule))
     for key, rule in old.items():
         if key not in new:
-            changes.append(Change("removed", f"rule {key}", rule.text, "", _pieces(rule.text, "")))
+            changes.append(Change("removed", f"rule {key}", rule.text, ""))
     common_before = [key for key in old if key in new]
     common_after = [key for key in new if key in old]
     changes += _field("order of rules", ", ".join(common_before), ", ".join(common_after))
@@ -233,7 +245,7 @@ def _field(where: str, before: str, after: str) -> list[Change]:
     if before == after:
         return []
     kind = "added" if not before else "removed" if not after else "changed"
-    return [Change(kind, where, before, after, _pieces(before, after))]
+    return [Change(kind, where, before, after)]
 
 
 def _examples(rule: RuleText) -> str:
@@ -244,10 +256,14 @@ def _examples(rule: RuleText) -> str:
     )
 
 
-def _pieces(before: str, after: str) -> tuple[Piece, ...]:
-    old, new = re.findall(r"\s+|\w+|[^\w\s]", before), re.findall(r"\s+|\w+|[^\w\s]", after)
+def _words(text: str) -> list[str]:
+    return re.findall(r"\s+|\w+|[^\w\s]", text)
+
+
+def _pieces(old: list[str], new: list[str], *, closely: bool) -> tuple[Piece, ...]:
+    """Runs of words; not closely means that words which are everywhere align nothing."""
     pieces = []
-    matcher = difflib.SequenceMatcher(None, old, new, autojunk=len(old) + len(new) > 2000)
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=not closely)
     for kind, a, b, c, d in matcher.get_opcodes():
         if kind == "equal":
             pieces.append(Piece("same", "".join(old[a:b])))

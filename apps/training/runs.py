@@ -39,11 +39,12 @@ def request_run(actor: Actor, *, policy: Policy, trigger: str = "person") -> Tra
             record(actor, "run.request", run, policy=policy.slug, trigger=trigger)
     except IntegrityError:
         running = TrainingRun.objects.filter(policy=policy, status__in=jobs.ACTIVE).first()
+        found = {"id": str(running.pk), "status": running.status} if running else {}
         raise Problem(
             "A retrain of this policy is on its way already.",
             code="run_exists",
             status=409,
-            extra={"run": {"id": str(running.pk), "status": running.status} if running else None},
+            extra={"id": found.get("id"), "run": found or None},
         ) from None
     for send in enqueue:
         transaction.on_commit(lambda send=send: send(str(run.pk)))  # type: ignore[misc]

@@ -1,0 +1,243 @@
+"""Signing in, sessions, passwords, and who stays admin."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.utils import timezone
+
+from apps.accounts import people
+from apps.accounts.actor import task_actor
+from apps.accounts.models import Membership, SignInAttempts
+from apps.base.problems import Problem
+from tests import factories
+
+PASSWORD = "correct horse battery staple"
+
+
+@pytest.fixture
+def person(db: None) -> Any:
+    """An admin with a password."""
+    member = factories.make_member(factories.make_workspace(), email="ada@x.example")
+    member.user.set_password(PASSWORD)
+    member.user.save()
+    return member
+
+
+def sign_in(client: Client, password: str = PASSWORD, email: str = "ada@x.example") -> Any:
+    return client.post("/sign-in/", {"email": email, "password": password})
+
+
+def is_in(client: Client) -> bool:
+    return client.get("/password/").status_code == 200
+
+
+def test_the_right_password_lets_in(person: Any) -> None:
+    client = Client()
+    assert sign_in(client).status_code == 302
+    assert is_in(client)
+
+
+def test_the_address_is_the_same_in_any_case(person: Any) -> None:
+    client = Client()
+    sign_in(client, email="ADA@X.example")
+    assert is_in(client)
+
+
+def test_an_unknown_person_and_a_wrong_password_are_answered_alike(person: Any) -> None:
+    wrong = sign_in(Client(), "wrong")
+    unknown = sign_in(Client(), "wrong", "nobody@x.example")
+    assert wrong.status_code == unknown.status_code == 403
+    message = "E-mail and password do not match an active person."
+    assert message in wrong.content.decode()
+    assert message in unknown.content.decode()
+
+
+def test_the_session_id_changes_at_sign_in(person: Any) -> None:
+    client = Client()
+    session = client.session
+    session["planted"] = True
+    session.save()
+    planted = session.session_key
+    client.cookies["sessionid"] = planted
+    sign_in(client)
+    assert client.cookies["sessionid"].value != planted
+    stranger = Client()
+    stranger.cookies["sessionid"] = planted
+    assert not is_in(stranger)
+
+
+def test_signing_out_ends_the_session_on_the_server(person: Any) -> None:
+    client = Client()
+    sign_in(client)
+    kept = client.cookies["sessionid"].value
+    client.post("/sign-out/")
+    thief = Client()
+    thief.cookies["sessionid"] = kept
+    assert not is_in(thief)
+
+
+def test_a_changed_password_ends_the_other_sessions_only(person: Any) -> None:
+    here, there = Client(), Client()
+    sign_in(here)
+    sign_in(there)
+    new = "another long password 17"
+    here.post("/password/", {"current": PASSWORD, "new": new})
+    assert is_in(here)
+    assert not is_in(there)
+    assert sign_in(Client()).status_code == 403
+    assert sign_in(Client(), new).status_code == 302
+
+
+def test_a_password_is_not_changed_without_the_current_one(person: Any) -> None:
+    client = Client()
+    sign_in(client)
+    client.post("/password/", {"current": "wrong", "new": "another long password 17"})
+    assert sign_in(Client()).status_code == 302
+
+
+@pytest.mark.parametrize("new", ["short", "password1234", "12345678901", "ada@x.example", ""])
+def test_a_weak_password_is_refused(person: Any, new: str) -> None:
+    client = Client()
+    sign_in(client)
+    client.post("/password/", {"current": PASSWORD, "new": new})
+    assert sign_in(Client()).status_code == 302
+
+
+def test_deactivating_a_member_ends_their_session(person: Any) -> None:
+    factories.make_member(person.workspace)
+    client = Client()
+    sign_in(client)
+    people.deactivate_member(task_actor(person.workspace, "tests"), membership=person.membership)
+    assert not is_in(client)
+    assert sign_in(Client()).status_code == 403
+
+
+@pytest.mark.parametrize("by", ["address", "caller"])
+def test_ten_failures_close_the_door_even_to_the_right_password(person: Any, by: str) -> None:
+    for number in range(10):
+        email = "ada@x.example" if by == "address" else f"n{number}@x.example"
+        caller = f"10.0.0.{number}" if by == "address" else "10.0.0.1"
+        Client(REMOTE_ADDR=caller).post("/sign-in/", {"email": email, "password": "wrong"})
+    caller = "10.0.1.1" if by == "address" else "10.0.0.1"
+    answer = sign_in(Client(REMOTE_ADDR=caller))
+    assert answer.status_code == 429
+    SignInAttempts.objects.update(window=timezone.now() - timedelta(minutes=16))
+    assert sign_in(Client(REMOTE_ADDR=caller)).status_code == 302
+
+
+def test_failures_of_others_do_not_close_the_door(person: Any) -> None:
+    for _ in range(10):
+        Client(REMOTE_ADDR="10.0.0.9").post(
+            "/sign-in/", {"email": "eve@x.example", "password": "wrong"}
+        )
+    assert sign_in(Client(REMOTE_ADDR="10.0.0.1")).status_code == 302
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "x"],
+)
+def test_signing_in_leads_nowhere_else(person: Any, target: str) -> None:
+    answer = Client().post(
+        "/sign-in/", {"email": "ada@x.example", "password": PASSWORD, "next": target}
+    )
+    assert answer["Location"] == "/"
+
+
+def test_cookies_are_for_the_server_only(person: Any) -> None:
+    client = Client()
+    sign_in(client)
+    cookie = client.cookies["sessionid"]
+    assert cookie["httponly"]
+    assert cookie["samesite"] == "Lax"
+
+
+@pytest.mark.parametrize(
+    ("method", "url"),
+    [
+        ("POST", "/sign-in/"), ("POST", "/sign-out/"), ("POST", "/people/"),
+        ("POST", "/policies/new/"), ("POST", "/preferences/"), ("POST", "/api/v1/policies"),
+        ("PATCH", "/api/v1/policies/x"), ("PUT", "/api/v1/policies/x/draft"),
+        ("DELETE", "/api/v1/tokens/018f0000-0000-7000-8000-000000000000"),
+    ],
+)  # fmt: skip
+def test_a_session_without_its_csrf_token_changes_nothing(
+    person: Any, method: str, url: str
+) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(person.user, backend="django.contrib.auth.backends.ModelBackend")
+    kind = "application/json" if "api" in url else "application/x-www-form-urlencoded"
+    body = "{}" if "api" in url else "a=b"
+    assert client.generic(method, url, body, content_type=kind).status_code == 403
+
+
+# --- roles ----------------------------------------------------------------------------------
+
+
+def test_the_last_admin_cannot_be_deactivated(person: Any) -> None:
+    with pytest.raises(Problem) as caught:
+        people.deactivate_member(person, membership=person.membership)
+    assert caught.value.code == "last_admin"
+
+
+@pytest.mark.parametrize("role", ["owner", "annotator"])
+def test_the_last_admin_cannot_step_down(person: Any, role: str) -> None:
+    with pytest.raises(Problem) as caught:
+        people.change_role(person, membership=person.membership, role=role)
+    assert caught.value.code == "last_admin"
+
+
+def test_a_deactivated_admin_does_not_count(person: Any) -> None:
+    other = factories.make_member(person.workspace)
+    people.deactivate_member(person, membership=other.membership)
+    with pytest.raises(Problem):
+        people.deactivate_member(person, membership=person.membership)
+
+
+def test_an_admin_elsewhere_does_not_count(person: Any) -> None:
+    factories.make_member(factories.make_workspace())
+    with pytest.raises(Problem):
+        people.deactivate_member(person, membership=person.membership)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_admins_who_demote_each_other_at_once_leave_one() -> None:
+    workspace = factories.make_workspace()
+    one, two = factories.make_member(workspace), factories.make_member(workspace)
+    barrier = threading.Barrier(2)
+
+    def demote(actor: Any, other: Any) -> None:
+        barrier.wait()
+        try:
+            people.change_role(actor, membership=other.membership, role="annotator")
+        except Problem:
+            pass
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=demote, args=pair) for pair in ((one, two), (two, one))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Membership.objects.filter(workspace=workspace, role="admin").count() == 1
+
+
+def test_a_person_who_is_there_already_is_not_added_twice(person: Any) -> None:
+    with pytest.raises(Problem) as caught:
+        people.add_member(person, email="ada@x.example", role="annotator")
+    assert caught.value.status == 409
+    assert Membership.objects.get().role == "admin"
+
+
+def test_adding_a_person_of_another_workspace_keeps_their_password(person: Any) -> None:
+    other = factories.make_member(factories.make_workspace())
+    _, one_time = people.add_member(other, email="ada@x.example", role="annotator")
+    assert one_time == ""
+    assert sign_in(Client()).status_code == 302
