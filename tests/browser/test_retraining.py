@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import psutil
@@ -14,16 +16,29 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visits, World
 from tests.running import Running, wait_for
-from tests.test_loop import start_run
+from tests.test_loop import import_rows, start_run
 
 FIGURES = "#figures"
 
 
-def answer(api: httpx.Client, slug: str, count: int) -> None:
-    """Answer items of the queue one after another, one in seven wrongly, and hold none back."""
+def varied_rows(count: int) -> list[dict[str, Any]]:
+    """Texts that need many labels: what violates is told by any of 25 words."""
+    draw = random.Random(11)
+    words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=7)) for _ in range(50)]
+    made = []
+    for number in range(count):
+        place = draw.randrange(50)
+        rest = " ".join("".join(draw.choices("aeioulmnrst", k=5)) for _ in range(6))
+        kind = "bad" if place < 25 else "good"
+        made.append({"id": f"{kind}-{number}", "output": f"Take {words[place]} {rest}."})
+    return made
+
+
+def answer(api: httpx.Client, slug: str, count: int, *, wrong: bool = True) -> None:
+    """Answer items of the queue one after another and hold none back; one in seven wrongly."""
     for number in range(count):
         item = api.post(f"policies/{slug}/queue/next").json()
-        violates = item["example"]["external_id"].startswith("bad") != (number % 7 == 3)
+        violates = item["example"]["external_id"].startswith("bad") != (wrong and number % 7 == 3)
         verdict = "violates" if violates else "complies"
         given = {"lease": item["lease"], "verdict": verdict}
         assert api.post("labels", json=given).status_code == 201
@@ -79,10 +94,11 @@ def run_until_working(world: World, slug: str, step: Callable[[float], None]) ->
 def test_a_retrain_is_watched_and_changes_an_open_evidence_page(
     visits: Visits, world: World, worker: Worker
 ) -> None:
-    world.policy("watched", texts=300, audit_fraction=0.4, audit_share=0.4)
-    answer(world.api, "watched", 120)
+    world.policy("watched", audit_fraction=0.4, audit_share=0.4)
+    import_rows(world.api, "watched", varied_rows(400))
+    answer(world.api, "watched", 80, wrong=False)
     assert start_run(world.api, "watched")["status"] == "succeeded"
-    answer(world.api, "watched", 60)
+    answer(world.api, "watched", 100, wrong=False)
 
     open_page = visits.open(world.owner, "/policies/watched/evidence/")
     expect(open_page.locator(FIGURES)).to_contain_text("model 1,")

@@ -41,10 +41,10 @@ def storm(site: Running, *, seconds: float, kill_every: float, arriving: int) ->
     make_policy(admin, "storm", retrain_after=RETRAIN_AFTER, audit_fraction=0.4, audit_share=0.3)
     import_rows(admin, "storm", rows(2_000))
     ledger, lock = Ledger(), threading.Lock()
+    people = [_annotator(site, admin, number) for number in range(4)]
     until = time.monotonic() + seconds
     threads = [
-        threading.Thread(target=_label, args=(_annotator(site, admin, n), ledger, lock, until))
-        for n in range(4)
+        threading.Thread(target=_label, args=(person, ledger, lock, until)) for person in people
     ]
     threads.append(threading.Thread(target=_import, args=(site, arriving)))
     for thread in threads:
