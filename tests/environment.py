@@ -13,10 +13,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-# the processes of pytest-xdist inherit both from the one that started them
+# the processes of pytest-xdist inherit the folder and the database; each has its own part of both
 if "PARAPET_TEST_DIR" not in os.environ:
     os.environ["PARAPET_TEST_DIR"] = tempfile.mkdtemp(prefix="parapet-test-")
-os.environ["PARAPET_DATA_DIR"] = os.environ["PARAPET_TEST_DIR"]
+worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+os.environ["PARAPET_DATA_DIR"] = str(Path(os.environ["PARAPET_TEST_DIR"]) / worker)
 if not os.environ.get("DATABASE_URL"):
     from guardrails_site import embedded
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 
 from apps.accounts.actor import Actor
 from apps.accounts.pages import page
@@ -49,6 +50,7 @@ def workbench(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         items.append(drawn)
     if not items:
         return render(request, "labeling/nothing.html", {"policy": policy})
+    items.sort(key=lambda item: str(item.lease) != request.GET.get("item"))
     context = {
         "policy": policy,
         "item": items[0],
@@ -94,7 +96,9 @@ def undo(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     actor = _actor(request)
     item, label = labels.undo_label(actor, policy=policy)
     if not _by_script(request):
-        return redirect("labeling:workbench", policy.slug)
+        # the item that came back stands first, before the one that was on the screen
+        address = reverse("labeling:workbench", args=[policy.slug])
+        return redirect(f"{address}?item={item.lease}")
     return render(request, "labeling/item.html", {"policy": policy, "item": item, "label": label})
 
 

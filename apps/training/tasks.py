@@ -12,9 +12,9 @@ from apps.corpus.models import Import
 from apps.corpus.tasks import run_import
 from apps.evidence.services import overdue_refreshes
 from apps.evidence.tasks import refresh_evaluation
+from apps.guardrails.models import ModelVersion
 from apps.guardrails.services import rank_learning_stream
 from apps.labeling.queue import expire_leases
-from apps.policies.models import Policy
 from apps.training import runs
 from apps.training.models import TrainingRun
 
@@ -26,16 +26,17 @@ def train(run_id: str) -> None:
 
     run_training(run_id)
     run = TrainingRun.objects.filter(pk=run_id).first()
-    if run is not None and run.status == jobs.Status.SUCCEEDED:
-        jobs.send(rank, str(run.policy_id))
+    if run is not None and run.model_version_id is not None:
+        jobs.send(rank, str(run.model_version_id))
 
 
 @shared_task
-def rank(policy_id: str) -> None:
-    """Rank a policy's learning stream by its live model."""
-    policy = Policy.objects.filter(pk=policy_id).first()
-    if policy is not None:
-        rank_learning_stream(policy)
+def rank(model_version_id: str) -> None:
+    """Rank a policy's learning stream by this model, unless a newer one is live already."""
+    live = ModelVersion.objects.filter(pk=model_version_id, status=ModelVersion.Status.LIVE)
+    version = live.select_related("policy").first()
+    if version is not None:
+        rank_learning_stream(version.policy)
 
 
 @shared_task

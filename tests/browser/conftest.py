@@ -179,6 +179,8 @@ class World:
 @pytest.fixture(scope="package")
 def chrome() -> Iterator[Browser]:
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    for left_over in SCREENSHOTS.glob("failed-*.png"):
+        left_over.unlink()
     # Playwright keeps an event loop in this thread, at which Django's ORM takes offence
     before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
@@ -223,7 +225,8 @@ def world(site: Running) -> Iterator[World]:
     password = site.manage("create_admin", "admin@browser.example", "--workspace", "browser")
     admin = Person("admin@browser.example", password.splitlines()[-1])
     with site.client(admin.email, "browser") as api:
-        people, members = [], {}
+        people: dict[str, Person] = {}
+        members: dict[str, str] = {}
         for name, role in (
             ("owner", "owner"),
             ("annotator", "annotator"),
@@ -231,9 +234,9 @@ def world(site: Running) -> Iterator[World]:
         ):
             email = f"{name}@browser.example"
             added = api.post("members", json={"email": email, "role": role}).json()
-            people.append(Person(email, added["one_time_password"]))
+            people[name] = Person(email, added["one_time_password"])
             members[email] = added["id"]
-        yield World(site, api, admin, *people, members=members)
+        yield World(site, api, admin, **people, members=members)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -67,7 +67,7 @@ def _data(node: dict[str, Any]) -> str:
 
 
 def walk(page: Page, pages: dict[str, str]) -> None:
-    wrong = []
+    wrong: list[str] = []
     for name, address in pages.items():
         page.set_viewport_size({"width": 1440, "height": 900})
         page.goto(address)

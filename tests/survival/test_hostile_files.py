@@ -28,7 +28,7 @@ from tests.hostile import ROOT, SHARED_FILES
 
 pytestmark = pytest.mark.django_db
 SLOWEST = 15.0
-MAPPING = {"output": "output", "id": "id", "prompt": "prompt"}
+USUAL = ("output", "id", "prompt", "tags", "metadata")
 
 
 def _zip(name: str, data: bytes) -> bytes:
@@ -104,6 +104,7 @@ OWN: dict[str, tuple[bytes, bool, list[int]]] = {
     "metadata_nan.csv": (b'metadata,output\n"{""a"": NaN}",x\n,z\n', True, [2]),
     "metadata_deep.csv": (b"metadata,output\n" + b"[" * 5000 + b",x\n,z\n", True, [2]),
     "metadata_number.csv": (b"metadata,output\n5,x\n,z\n", True, [2]),
+    "tags_nul.csv": (b"tags,output\na\x00b,x\n,z\n", True, [2]),
     "script.exe": (b"MZ", False, []),
     "no_ending": (GOOD, False, []),
     "archive.tar.gz": (gzip.compress(b"x"), False, []),
@@ -122,6 +123,7 @@ READABLE = {
     "json_duplicate_keys.json",
     "json_nan_infinity.json",
     "jsonl_mixed_good_bad.jsonl",
+    "not_gzip.csv.gz",  # plain CSV; what counts is what is in it
 }
 
 
@@ -158,6 +160,11 @@ def nothing_elsewhere() -> Iterator[None]:
     assert not new
 
 
+def output_of(name: str) -> str:
+    """The column of the model's output: the shared files call it text."""
+    return "text" if name in SHARED else "output"
+
+
 def by_page(owner: Any, name: str, data: bytes) -> Import | str:
     """Upload and map as a person does; the started import, or why there is none."""
     client = factories.page_client(owner)
@@ -171,22 +178,23 @@ def by_page(owner: Any, name: str, data: bytes) -> Import | str:
     assert page.status_code < 500
     fields = {"source": "files", "consent": "train"}
     columns = importing.preview(job)[0]
-    fields |= {f"map-{field}": field for field in (*MAPPING, "metadata") if field in columns}
-    answer = client.post(answer["Location"], {"map-output": "output", **fields})
+    fields |= {f"map-{field}": field for field in USUAL if field in columns}
+    fields.setdefault("map-output", output_of(name))
+    answer = client.post(answer["Location"], fields)
     assert answer.status_code == 302, answer.content[:2000]
     return job
 
 
 def by_api(owner: Any, name: str, data: bytes) -> Import | str:
     client = factories.page_client(owner)
-    mapping = {field: field for field in (*MAPPING, "metadata")}
+    mapping = {field: field for field in USUAL}
     if name.removesuffix(".gz").endswith(".csv"):
         header = data[:200].split(b"\n")[0] if not name.endswith(".gz") else b"id,output"
         mapping = {f: f for f in mapping if f.encode() in header} or {"output": "output"}
     fields = {
         "policy": "doses",
         "source": "files",
-        "mapping": json.dumps({"output": "output", **mapping}),
+        "mapping": json.dumps({**mapping, "output": output_of(name)}),
         "file": SimpleUploadedFile(name, data),
     }
     answer = client.post("/api/v1/imports", fields)

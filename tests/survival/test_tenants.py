@@ -20,6 +20,8 @@ from tests.survival.world import (
     ACTORS,
     METHODS,
     OWNERS_WORDS,
+    Space,
+    make_space,
     missing_arguments,
     request_of,
     routes,
@@ -51,6 +53,28 @@ def test_a_foreign_object_answers_like_a_missing_one(world: World, route: str) -
             assert status_of(one) == status_of(two), (actor, method)
             assert status_of(one) in ("401", "403", "404", "sign-in"), (actor, method)
             assert one.status_code == 302 or plain(one) == plain(two), (actor, method)
+
+
+@pytest.fixture(scope="module")
+def twin(world: World) -> Space:
+    """A third workspace whose policies have the same slugs as the own ones."""
+    return make_space("twin", policies="own")
+
+
+@pytest.mark.parametrize("route", [r for r in ADDRESSED if set(routes()[r]) != {"slug"}])
+def test_an_object_of_a_policy_of_the_same_name_elsewhere_is_not_found(
+    world: World, twin: Space, route: str
+) -> None:
+    if "number" in routes()[route]:
+        return  # a version is addressed by its policy's name, and found in the own one
+    for method in METHODS:
+        if stated()[route][method]["admin"] == "405":
+            continue
+        for actor in ("owner", "admin", "token_read"):
+            answer = world.send(actor, route, method, twin.arguments(route))
+            assert status_of(answer) in ("403", "404", "sign-in"), (actor, method)
+            if actor == "admin":
+                assert answer.status_code == 404, method
 
 
 def call(world: World, actor: str, method: str, path: str, data: Any, **headers: str) -> Any:

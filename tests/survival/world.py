@@ -86,8 +86,13 @@ def _walk(resolver: URLResolver, space: str) -> Iterator[tuple[str, list[str]]]:
             yield f"{space}{pattern.name}", list(pattern.pattern.converters)
 
 
-def make_space(slug: str) -> Space:
-    """A workspace in the middle of its work: labels, a live model, jobs in every state."""
+def make_space(slug: str, *, policies: str = "") -> Space:
+    """A workspace in the middle of its work: labels, a live model, jobs in every state.
+
+    Args:
+        policies: how the slugs of its policies begin; as its own unless told otherwise.
+    """
+    policies = policies or slug
     workspace = factories.make_workspace(slug)
     made = {
         "admin": factories.make_member(workspace, "admin", email=f"admin@{slug}.example"),
@@ -99,8 +104,8 @@ def make_space(slug: str) -> Space:
         "deactivated": factories.make_member(workspace, "admin"),
     }
     owner, annotator = made["owner"], made["annotator"]
-    policy = factories.make_policy(owner, f"{slug}-doses", audit_fraction=0.4, audit_share=0.4)
-    waiting = factories.make_policy(owner, f"{slug}-waiting")
+    policy = factories.make_policy(owner, f"{policies}-doses", audit_fraction=0.4, audit_share=0.4)
+    waiting = factories.make_policy(owner, f"{policies}-waiting")
     factories.make_policy(made["other_owner"], "elsewhere")
     for one in (policy, waiting):
         factories.give_role(owner, one, annotator, "annotator")
