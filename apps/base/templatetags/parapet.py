@@ -76,3 +76,10 @@ def both_sides(examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The first example on each side of a rule's line."""
     sides = {example["violates"]: example for example in reversed(examples)}
     return [sides[side] for side in (True, False) if side in sides]
+
+
+@register.filter
+def clip(text: str, length: int) -> str:
+    """The first characters of a text; never looks at the rest, however long it is."""
+    text = str(text)
+    return text if len(text) <= length else f"{text[:length]}…"
