@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from apps.accounts.endpoint import problem_response
 from apps.accounts.models import Membership
-from apps.accounts.pages import page
+from apps.accounts.pages import page, viewer
 from apps.accounts.permissions import allowed
 from apps.base.problems import NotFound, Problem
 from apps.labeling import progress
@@ -26,7 +26,7 @@ SHOWN = 24
 @page("workspace.view")
 def home(request: HttpRequest) -> HttpResponseBase:
     """What a person does here: continue labelling, look after policies, look after the site."""
-    actor = request.actor  # type: ignore[attr-defined]
+    actor = viewer(request)
     policies = list(
         Policy.objects.visible_to(actor)
         .with_role_of(actor)

@@ -18,6 +18,12 @@ from apps.base.problems import Problem
 View = Callable[..., HttpResponseBase]
 
 
+def viewer(request: HttpRequest) -> Actor:
+    """Who looks at a page: inside `page` there always is somebody."""
+    actor: Actor = request.actor  # type: ignore[attr-defined]
+    return actor
+
+
 def page(
     permission: str,
     *,

@@ -12,12 +12,11 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from apps.accounts import people as people_services
 from apps.accounts import tokens
-from apps.accounts.actor import Actor
 from apps.accounts.api import load_member, load_token
 from apps.accounts.forms import MemberForm, PasswordForm, SignInForm, TokenForm
 from apps.accounts.middleware import SESSION_KEY
 from apps.accounts.models import ApiToken, Membership, Role, User
-from apps.accounts.pages import page
+from apps.accounts.pages import page, viewer
 from apps.base.keyset import paginate
 from apps.base.problems import Problem
 
@@ -94,7 +93,7 @@ def preferences(request: HttpRequest) -> HttpResponseBase:
 def choose_workspace(request: HttpRequest) -> HttpResponseBase:
     """Go to another workspace one is a member of."""
     chosen = request.POST.get("workspace", "")
-    memberships = Membership.objects.filter(user=_actor(request).user, is_active=True)
+    memberships = Membership.objects.filter(user=viewer(request).user, is_active=True)
     if chosen in {str(row.workspace_id) for row in memberships}:
         request.session[SESSION_KEY] = chosen
     return redirect("home")
@@ -106,7 +105,7 @@ def people(request: HttpRequest) -> HttpResponseBase:
     form = MemberForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
-            membership, one_time = people_services.add_member(_actor(request), **form.cleaned_data)
+            membership, one_time = people_services.add_member(viewer(request), **form.cleaned_data)
         except Problem as problem:
             form.add_error(None, problem.detail)
         else:
@@ -119,11 +118,11 @@ def people(request: HttpRequest) -> HttpResponseBase:
 def member(request: HttpRequest, membership: Membership) -> HttpResponseBase:
     """Change a member's role, or take their access away."""
     if request.POST.get("action") == "deactivate":
-        people_services.deactivate_member(_actor(request), membership=membership)
+        people_services.deactivate_member(viewer(request), membership=membership)
         messages.success(request, f"{membership.user.email} has no access any more.")
     else:
         role = request.POST.get("role", "")
-        people_services.change_role(_actor(request), membership=membership, role=role)
+        people_services.change_role(viewer(request), membership=membership, role=role)
         messages.success(request, f"{membership.user.email} is now {role}.")
     return redirect("accounts:people")
 
@@ -135,7 +134,7 @@ def issue_token(request: HttpRequest, membership: Membership) -> HttpResponseBas
     if form.is_valid():
         try:
             token, key = tokens.issue_token(
-                _actor(request), membership=membership, **form.cleaned_data
+                viewer(request), membership=membership, **form.cleaned_data
             )
         except Problem as problem:
             for error in problem.errors:
@@ -147,7 +146,7 @@ def issue_token(request: HttpRequest, membership: Membership) -> HttpResponseBas
 
 @page("people.manage", load=load_token, methods=("POST",))
 def revoke_token(request: HttpRequest, token: ApiToken) -> HttpResponseBase:
-    tokens.revoke_token(_actor(request), token=token)
+    tokens.revoke_token(viewer(request), token=token)
     messages.success(request, f"The token {token.name} is revoked.")
     return redirect("accounts:people")
 
@@ -155,7 +154,7 @@ def revoke_token(request: HttpRequest, token: ApiToken) -> HttpResponseBase:
 @page("audit.view")
 def audit(request: HttpRequest) -> HttpResponseBase:
     """The audit trail, newest first."""
-    actor = _actor(request)
+    actor = viewer(request)
     action = request.GET.get("action", "")[:60]
     rows = actor.workspace.audit_entries.all()
     if action:
@@ -168,7 +167,7 @@ def audit(request: HttpRequest) -> HttpResponseBase:
 def _people(
     request: HttpRequest, form: MemberForm, *, status: int = 200, **more: object
 ) -> HttpResponse:
-    actor = _actor(request)
+    actor = viewer(request)
     rows = Membership.objects.filter(workspace=actor.workspace).select_related("user")
     found = paginate(rows, cursor=request.GET.get("cursor", ""), order=("id",))
     live = (
@@ -186,11 +185,6 @@ def _people(
         **more,
     }
     return render(request, "accounts/people.html", context, status=status)
-
-
-def _actor(request: HttpRequest) -> Actor:
-    actor: Actor = request.actor  # type: ignore[attr-defined]
-    return actor
 
 
 def _safe_next(request: HttpRequest) -> str:

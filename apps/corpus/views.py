@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import redirect, render
 
 from apps.accounts.actor import Actor
-from apps.accounts.pages import page
+from apps.accounts.pages import page, viewer
 from apps.base.jobs import Status
 from apps.base.keyset import paginate
 from apps.base.problems import Problem
@@ -80,7 +80,7 @@ def upload(request: HttpRequest, policy: Policy) -> HttpResponseBase:
             if file is None:
                 raise Problem("Choose a file first.")
             job = importing.upload(
-                _actor(request), policy=policy, file_name=file.name or "", chunks=file.chunks()
+                viewer(request), policy=policy, file_name=file.name or "", chunks=file.chunks()
             )
             importing.preview(job)
         except Problem as found:
@@ -104,7 +104,7 @@ def map_columns(request: HttpRequest, job: Import) -> HttpResponseBase:
         mapping = {name: request.POST.get(f"map-{name}", "") for name in importing.FIELDS}
         if form.is_valid():
             try:
-                _start(_actor(request), job, mapping, form.cleaned_data)
+                _start(viewer(request), job, mapping, form.cleaned_data)
             except Problem as found:
                 problem = found
             else:
@@ -146,7 +146,7 @@ def rejected_rows(request: HttpRequest, job: Import) -> HttpResponseBase:
 
 @page("imports.change", load=load_import, methods=("POST",))
 def cancel(request: HttpRequest, job: Import) -> HttpResponseBase:
-    importing.request_cancel(_actor(request), job=job)
+    importing.request_cancel(viewer(request), job=job)
     messages.success(request, "The import stops at its next batch; what it brought stays.")
     return redirect("corpus:import", job.pk)
 
@@ -195,8 +195,3 @@ def _rejected_csv(job: Import) -> Iterator[str]:
     yield line("row", "reason")
     for row in job.rejected_rows.order_by("row").iterator(chunk_size=2000):
         yield line(row.row, row.reason)
-
-
-def _actor(request: HttpRequest) -> Actor:
-    actor: Actor = request.actor  # type: ignore[attr-defined]
-    return actor

@@ -8,8 +8,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 
-from apps.accounts.actor import Actor
-from apps.accounts.pages import page
+from apps.accounts.pages import page, viewer
 from apps.base.keyset import paginate
 from apps.base.problems import NotFound, Problem
 from apps.labeling import labels, progress, queue
@@ -29,7 +28,7 @@ SKIP_REASONS = (
 @page("policies.list")
 def choose(request: HttpRequest) -> HttpResponseBase:
     """Which policy to label."""
-    actor = _actor(request)
+    actor = viewer(request)
     rows = Policy.objects.visible_to(actor).with_role_of(actor).filter(status=Policy.Status.ACTIVE)
     found = paginate(rows, cursor=request.GET.get("cursor", ""), size=24)
     context = {"page": found, "progress": progress.of_policies(found.rows, actor)}
@@ -41,7 +40,7 @@ def workbench(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """The item a person holds (or a fresh one), the next one ahead, and the rules."""
     if policy.current_version_id is None:
         return render(request, "labeling/nothing.html", {"policy": policy})
-    actor = _actor(request)
+    actor = viewer(request)
     items = queue.held_items(actor, policy=policy)
     while len(items) < queue.MOST_LEASES:
         drawn = queue.draw(actor, policy=policy)
@@ -67,7 +66,7 @@ def workbench(request: HttpRequest, policy: Policy) -> HttpResponseBase:
 @page("labels.give", load=load_policy, methods=("POST",))
 def submit(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """Save an answer; a script gets the item after the next, a plain form the page again."""
-    actor = _actor(request)
+    actor = viewer(request)
     lease = load_own_lease(actor, _lease_id(request))
     labels.submit_label(
         actor,
@@ -83,7 +82,7 @@ def submit(request: HttpRequest, policy: Policy) -> HttpResponseBase:
 @page("labels.give", load=load_policy, methods=("POST",))
 def skip(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """Pass an item on, with a reason."""
-    actor = _actor(request)
+    actor = viewer(request)
     lease = load_own_lease(actor, _lease_id(request))
     reason = request.POST.get("reason", "") or request.POST.get("other", "")
     queue.skip(actor, lease=lease, reason=reason.replace("\r\n", "\n"))
@@ -93,7 +92,7 @@ def skip(request: HttpRequest, policy: Policy) -> HttpResponseBase:
 @page("labels.give", load=load_policy, methods=("POST",))
 def undo(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """Take the last answer back and show its item again, as it was answered."""
-    actor = _actor(request)
+    actor = viewer(request)
     item, label = labels.undo_label(actor, policy=policy)
     if not _by_script(request):
         # the item that came back stands first, before the one that was on the screen
@@ -105,7 +104,7 @@ def undo(request: HttpRequest, policy: Policy) -> HttpResponseBase:
 @page("labels.give", load=load_policy)
 def whole_text(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """The whole text of an item one holds, when it is longer than what is shown."""
-    actor = _actor(request)
+    actor = viewer(request)
     for item in queue.held_items(actor, policy=policy):
         if str(item.lease) == request.GET.get("lease"):
             context = {"policy": policy, "item": item, "whole": True}
@@ -136,7 +135,7 @@ def _onward(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """The item after the one on screen, to be kept ahead; 204 when there is none."""
     if not _by_script(request):
         return redirect("labeling:workbench", policy.slug)
-    actor = _actor(request)
+    actor = viewer(request)
     known = request.POST.get("ahead", "")
     held = [item for item in queue.held_items(actor, policy=policy) if str(item.lease) != known]
     item = held[0] if held else queue.draw(actor, policy=policy)
@@ -162,8 +161,3 @@ def _seconds(text: str) -> float | None:
     except ValueError:
         return None
     return value if 0 <= value <= 86_400 else None
-
-
-def _actor(request: HttpRequest) -> Actor:
-    actor: Actor = request.actor  # type: ignore[attr-defined]
-    return actor

@@ -10,10 +10,9 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 
-from apps.accounts.actor import Actor
 from apps.accounts.api import load_member
 from apps.accounts.models import Membership
-from apps.accounts.pages import page
+from apps.accounts.pages import page, viewer
 from apps.accounts.permissions import allowed
 from apps.base.keyset import paginate
 from apps.base.problems import NotFound, Problem
@@ -27,7 +26,7 @@ from apps.policies.specification import compare, missing
 @page("policies.list")
 def policy_list(request: HttpRequest) -> HttpResponseBase:
     """All policies one has a role on, with search and status filter."""
-    actor = _actor(request)
+    actor = viewer(request)
     text, status = request.GET.get("q", "")[:200], request.GET.get("status", "")
     rows = Policy.objects.visible_to(actor).with_role_of(actor).select_related("current_version")
     if text:
@@ -53,7 +52,7 @@ def create(request: HttpRequest) -> HttpResponseBase:
     if request.method == "POST" and form.is_valid():
         try:
             policy = services.create_policy(
-                _actor(request), **form.cleaned_data, specification={"stages": ["output"]}
+                viewer(request), **form.cleaned_data, specification={"stages": ["output"]}
             )
         except Problem as problem:
             for error in problem.errors:
@@ -74,7 +73,7 @@ def specification(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         "specification": policy.current_version.specification if policy.current_version else None,
         "versions": policy.versions.order_by("-number")[:20],
     }
-    if allowed(_actor(request), "policies.edit", policy):
+    if allowed(viewer(request), "policies.edit", policy):
         context |= {"changes": services.draft_changes(policy), "draft": policy.draft}
     return render(request, "policies/specification.html", context)
 
@@ -89,7 +88,7 @@ def edit(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     by_itself = bool(request.headers.get("HX-Request"))
     try:
         draft = services.save_draft(
-            _actor(request),
+            viewer(request),
             policy=policy,
             specification=content,
             revision=_number(request.POST.get("revision", "")),
@@ -113,7 +112,7 @@ def publish(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """Look at the difference once more, then publish the draft as the next version."""
     if request.method == "POST":
         try:
-            version = services.publish_version(_actor(request), policy=policy)
+            version = services.publish_version(viewer(request), policy=policy)
         except Problem as problem:
             context = {**_draft_context(policy), "tab": "specification", "problem": problem}
             return render(request, "policies/publish.html", context, status=problem.status)
@@ -153,7 +152,7 @@ def settings(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     )
     if request.method == "POST" and form.is_valid():
         targets, queue = form.split()
-        services.change_settings(_actor(request), policy=policy, targets=targets, settings=queue)
+        services.change_settings(viewer(request), policy=policy, targets=targets, settings=queue)
         messages.success(request, "The settings are saved.")
         return redirect("policies:settings", policy.slug)
     context = {
@@ -168,7 +167,7 @@ def settings(request: HttpRequest, policy: Policy) -> HttpResponseBase:
 @page("policies.edit", load=load_policy, methods=("POST",))
 def set_role(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """Give a member a role on the policy, or take it."""
-    actor = _actor(request)
+    actor = viewer(request)
     try:
         member = UUID(request.POST.get("member", ""))
     except ValueError:
@@ -185,7 +184,7 @@ def set_role(request: HttpRequest, policy: Policy) -> HttpResponseBase:
 def retire(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """Take the policy out of use, or bring it back."""
     retired = request.POST.get("retired") == "true"
-    services.retire_policy(_actor(request), policy=policy, retired=retired)
+    services.retire_policy(viewer(request), policy=policy, retired=retired)
     messages.success(
         request, "The policy is retired." if retired else "The policy is active again."
     )
@@ -234,8 +233,3 @@ def _people(policy: Policy) -> list[tuple[Membership, str]]:
 
 def _number(text: str) -> int | None:
     return int(text) if text.isdecimal() and len(text) < 10 else None
-
-
-def _actor(request: HttpRequest) -> Actor:
-    actor: Actor = request.actor  # type: ignore[attr-defined]
-    return actor

@@ -6,8 +6,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect, render
 
-from apps.accounts.actor import Actor
-from apps.accounts.pages import page
+from apps.accounts.pages import page, viewer
 from apps.accounts.permissions import allowed
 from apps.base.keyset import paginate
 from apps.policies.models import Policy
@@ -20,7 +19,7 @@ from apps.training.permissions import load_run
 @page("runs.list")
 def run_list(request: HttpRequest) -> HttpResponseBase:
     """Runs of all policies one owns, newest first."""
-    actor = _actor(request)
+    actor = viewer(request)
     owned = Policy.objects.owned_by(actor)
     rows = TrainingRun.objects.filter(policy__in=owned).select_related("policy", "model_version")
     found = paginate(rows, cursor=request.GET.get("cursor", ""), size=25)
@@ -42,13 +41,13 @@ def run(request: HttpRequest, found: TrainingRun) -> HttpResponseBase:
 @page("runs.start", load=load_policy, methods=("POST",))
 def start(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """Queue a retrain."""
-    started = runs.request_run(_actor(request), policy=policy)
+    started = runs.request_run(viewer(request), policy=policy)
     return redirect("training:run", started.pk)
 
 
 @page("runs.cancel", load=load_run, methods=("POST",))
 def cancel(request: HttpRequest, found: TrainingRun) -> HttpResponseBase:
-    runs.request_cancel(_actor(request), run=found)
+    runs.request_cancel(viewer(request), run=found)
     messages.success(request, "The run stops at its next step.")
     return redirect("training:run", found.pk)
 
@@ -57,8 +56,3 @@ def cancel(request: HttpRequest, found: TrainingRun) -> HttpResponseBase:
 def workers(request: HttpRequest) -> HttpResponseBase:
     """Workers and queue lengths, polled by the Training page of an admin."""
     return render(request, "training/workers.html", {"system": system.look()})
-
-
-def _actor(request: HttpRequest) -> Actor:
-    actor: Actor = request.actor  # type: ignore[attr-defined]
-    return actor
