@@ -16,7 +16,7 @@ from apps.accounts.endpoint import problem_response
 from apps.accounts.models import Membership
 from apps.accounts.pages import page, viewer
 from apps.accounts.permissions import allowed
-from apps.base.problems import NotFound, Problem
+from apps.base.problems import Malformed, NotFound, Problem
 from apps.labeling import progress
 from apps.policies.models import Policy
 
@@ -137,7 +137,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return problem_response(request, Problem("The request makes no sense.", code="bad_request"))
+    return problem_response(request, Malformed())
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -25,7 +25,7 @@ from apps.accounts.models import IdempotencyKey
 from apps.accounts.permissions import require
 from apps.base.gate import check_text
 from apps.base.parsers import StrictJSONParser
-from apps.base.problems import FieldError, NotFound, Problem
+from apps.base.problems import FieldError, Malformed, NotFound, Problem
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ def _as_problem(exc: Exception) -> Problem:
     if isinstance(exc, RequestDataTooBig):
         return Problem("The body is too large.", code="too_large", status=413)
     if isinstance(exc, SuspiciousOperation):
-        return Problem("The request makes no sense.", code="bad_request")
+        return Malformed()
     if isinstance(exc, IntegrityError):
         return Problem("Somebody changed this at the same moment; try again.", "conflict", 409)
     if isinstance(exc, OperationalError):

@@ -48,3 +48,14 @@ class Forbidden(Problem):
 
     def __init__(self, detail: str = "Your role does not allow this.") -> None:
         super().__init__(detail, code="forbidden", status=403)
+
+
+class Malformed(Problem):
+    """What Django itself could not read."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The request cannot be read: a part of it is too long or not well-formed. "
+            "If you sent a file, give it a short, plain name.",
+            code="bad_request",
+        )

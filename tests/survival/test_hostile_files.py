@@ -210,9 +210,9 @@ WAYS = {"page": by_page, "api": by_api}
 
 
 def run(job: Import) -> Import:
-    start = time.process_time()
+    start = time.perf_counter()
     importing.run_import(str(job.pk))
-    assert time.process_time() - start <= SLOWEST
+    assert time.perf_counter() - start <= SLOWEST
     job.refresh_from_db()
     return job
 

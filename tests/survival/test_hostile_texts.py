@@ -60,9 +60,9 @@ def query(client: Any, url: str, fields: dict[str, Any]) -> Any:
 
 def timely(send: Callable[[], Any]) -> Any:
     """The answer, which came in time and is not a failure of the server."""
-    start = time.process_time()
+    start = time.perf_counter()
     answer = send()
-    took = time.process_time() - start
+    took = time.perf_counter() - start
     assert answer.status_code < 500, f"{answer.status_code}: {answer.content[:300]!r}"
     assert took <= SLOWEST, f"{took:.1f} s"
     return answer
@@ -316,9 +316,9 @@ def test_a_text_is_refused_or_comes_back_byte_for_byte(world: World, name: str) 
     def one(hostile: Hostile) -> None:
         if name in ("source", "licence") and len(hostile.text) > 60_000:
             return  # they stand in the address
-        start = time.process_time()
+        start = time.perf_counter()
         answer, kept = DOORS[name](world, hostile.text)
-        assert time.process_time() - start <= SLOWEST
+        assert time.perf_counter() - start <= SLOWEST
         timely(lambda: answer)
         if hostile.must_be_refused:
             assert answer.status_code in (400, 413), answer.status_code
@@ -632,6 +632,9 @@ def test_a_text_as_a_file_name_names_no_path(world: World, by: str) -> None:
             fields = {"policy": slug, "source": "files", "file": file}
             answer = timely(lambda: client.post("/api/v1/imports", fields))
         assert answer.status_code in (202, 302, 400), answer.status_code
+        page = answer.content.decode()
+        told = "Parapet reads .csv" in page or "a short, plain name" in page
+        assert answer.status_code != 400 or told, page[:200]
 
     each(one)
 
