@@ -32,10 +32,14 @@ def near_twin_key(output: str) -> str:
     return folded or output
 
 
-def group_hash(key: bytes, policy: bytes, group: str, output: str) -> bytes:
-    """16 bytes that name a group: the given `group`, else the output's near-twin key."""
+def group_hash(key: bytes, policy: str, group: str, output: str) -> bytes:
+    """16 bytes that name a group of a policy: the given `group`, else the output's near-twin key.
+
+    The policy goes in by its slug, which never changes, so that the same key splits the same texts
+    the same way on every installation.
+    """
     name = f"given\0{group}" if group else f"twins\0{near_twin_key(output)}"
-    return hmac.digest(key, policy + name.encode(), "sha256")[:16]
+    return hmac.digest(key, f"{policy}\0{name}".encode(), "sha256")[:16]
 
 
 def permanent_numbers(key: bytes, group: bytes, content: bytes) -> tuple[float, float, float]:

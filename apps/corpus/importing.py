@@ -305,7 +305,7 @@ class _Batch:
             self.rejected.append((number, problem.detail))
             return
         content = content_hash(values["prompt"], values["output"], values["context"])
-        group = group_hash(key, job.policy_id.bytes, values["group"], values["output"])
+        group = group_hash(key, job.policy.slug, values["group"], values["output"])
         side_u, group_u, u = permanent_numbers(key, group, content)
         side = Side.AUDIT if side_u < job.policy.audit_fraction else Side.TRAIN
         self.rows.append(
