@@ -50,10 +50,15 @@ def rows(count: int) -> list[dict[str, Any]]:
                 "prompt": f"Question {number}?",
                 "output": f"For {draw.choice(who)}: {advice} {draw.choice(days)}, "
                 f"{draw.choice(who)} {draw.choice(days)} "
-                f"{chr(97 + number % 26) * (number // 26 + 2)}",
+                f"{spelled(number)}",
             }
         )
     return made
+
+
+def spelled(number: int) -> str:
+    """A number in letters, so that texts that differ by it are not near twins."""
+    return "".join(chr(97 + number // 26**place % 26) for place in range(4))
 
 
 def make_policy(api: httpx.Client, slug: str, **settings: Any) -> None:

@@ -77,11 +77,14 @@ def submit_label(
     )
     with transaction.atomic():
         slot = Slot.objects.select_for_update(no_key=True).get(pk=lease.slot_id)
-        first = Label.objects.filter(lease_id=lease.pk).exclude(verdict=Verdict.RETRACTED).first()
-        if first is not None:
-            return first
+        held = slot.lease_id == lease.pk
+        if not held:  # a lease that holds its slot has not been answered
+            given = Label.objects.filter(lease_id=lease.pk).exclude(verdict=Verdict.RETRACTED)
+            first = given.first()
+            if first is not None:
+                return first
         label.policy_example_id = slot.policy_example_id
-        if slot.lease_id == lease.pk or slot.state == State.FREE:
+        if held or slot.state == State.FREE:
             label.slot_id = slot.pk
             label.supersedes_id = slot.label_id
         event = _append(label, slot, lease.policy)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from django.db.models import F
+
 from apps.accounts.actor import Actor
 from apps.accounts.permissions import is_member, permission
 from apps.base.problems import NotFound
@@ -18,12 +20,9 @@ permission("labels.view", scope="read", rule=is_owner)
 
 def load_own_lease(actor: Actor, lease: UUID) -> Lease:
     """The actor's own lease, with the policy it is for; others' leases do not exist for them."""
-    found = (
-        Lease.objects.filter(pk=lease, membership=actor.membership_id)
-        .select_related("policy", "policy_version")
-        .first()
-    )
+    own = Lease.objects.filter(pk=lease, membership=actor.membership_id)
+    found = own.annotate(slug=F("policy__slug")).first()
     if found is None:
         raise NotFound
-    found.policy = load_policy(actor, found.policy.slug)
+    found.policy = load_policy(actor, found.slug)
     return found

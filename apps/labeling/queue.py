@@ -92,12 +92,10 @@ def next_item(actor: Actor, *, policy: Policy) -> Item | None:
 
     A person holds at most two: whoever holds two already gets the older one again.
     """
+    drawn = draw(actor, policy=policy)  # nothing for whoever holds two
+    if drawn is not None:
+        return drawn
     held = held_items(actor, policy=policy)
-    if len(held) < MOST_LEASES:
-        drawn = draw(actor, policy=policy)
-        if drawn is not None:
-            return drawn
-        held = held_items(actor, policy=policy)  # another tab was faster
     return held[0] if len(held) >= MOST_LEASES else None
 
 
@@ -114,10 +112,10 @@ def draw(actor: Actor, *, policy: Policy) -> Item | None:
     """Lease one more free slot to the person, from the audit or the learning stream."""
     if policy.current_version_id is None or policy.status != Policy.Status.ACTIVE:
         return None
-    lease = _draw(actor, policy)
-    if lease is None and expire_leases(policy):
-        lease = _draw(actor, policy)
-    return _items("lease.id = %s", [lease])[0] if lease else None
+    item = _draw(actor, policy)
+    if item is None and expire_leases(policy):
+        item = _draw(actor, policy)
+    return item
 
 
 @transaction.atomic
@@ -217,25 +215,31 @@ WITH found AS (
 ), taken AS (
     UPDATE labeling_slot slot SET state = 'leased', lease_id = %(lease)s, drawn = true
     FROM found WHERE slot.id = found.id AND slot.state = 'free'
-    RETURNING slot.id, slot.side, slot.priority
+    RETURNING slot.id, slot.side, slot.priority, slot.policy_example_id
+), lease AS (
+    INSERT INTO labeling_lease (id, policy_id, slot_id, membership_id, policy_version_id, stream,
+        expires_at, closed)
+    SELECT %(lease)s, %(policy)s, taken.id, %(person)s, %(version)s,
+        CASE WHEN taken.side = 'audit' THEN 'audit'
+             WHEN %(ranked)s AND taken.priority > 0 THEN 'learning' ELSE 'exploration' END,
+        %(until)s, false
+    FROM taken RETURNING id, expires_at, policy_version_id
 )
-INSERT INTO labeling_lease (id, policy_id, slot_id, membership_id, policy_version_id, stream,
-    expires_at, closed)
-SELECT %(lease)s, %(policy)s, taken.id, %(person)s, %(version)s,
-    CASE WHEN taken.side = 'audit' THEN 'audit'
-         WHEN %(ranked)s AND taken.priority > 0 THEN 'learning' ELSE 'exploration' END,
-    %(until)s, false
-FROM taken RETURNING id
+SELECT {item} FROM lease, taken
+JOIN corpus_policyexample there ON there.id = taken.policy_example_id
+JOIN corpus_example example ON example.id = there.example_id
 """
+_ITEM = """lease.id, lease.expires_at, example.id, there.external_id, example.prompt,
+    example.output, example.context, example.model, example.language, lease.policy_version_id"""
 
 
-def _draw(actor: Actor, policy: Policy) -> UUID | None:
-    lease, now = uuid7(), timezone.now()
+def _draw(actor: Actor, policy: Policy) -> Item | None:
+    now = timezone.now()
     values: dict[str, Any] = {
         "policy": policy.pk,
         "person": actor.membership_id,
         "version": policy.current_version_id,
-        "lease": lease,
+        "lease": uuid7(),
         "now": now,
         "until": now + LEASE,
         "most": MOST_LEASES,
@@ -251,14 +255,14 @@ def _draw(actor: Actor, policy: Policy) -> UUID | None:
         )
         for stream in _order_of_streams(policy):
             values["ranked"] = stream == Stream.LEARNING
-            cursor.execute(_CLAIM.format(order=_STREAMS[stream]), values)
-            if cursor.fetchone():
-                return lease
+            cursor.execute(_CLAIM.format(order=_STREAMS[stream], item=_ITEM), values)
+            if row := cursor.fetchone():
+                return Item(*row)
         if owner:
             values["ranked"] = False
-            cursor.execute(_CLAIM.format(order="skips >= 2 ORDER BY id"), values)
-            if cursor.fetchone():
-                return lease
+            cursor.execute(_CLAIM.format(order="skips >= 2 ORDER BY id", item=_ITEM), values)
+            if row := cursor.fetchone():
+                return Item(*row)
     return None
 
 
@@ -273,10 +277,7 @@ def _order_of_streams(policy: Policy) -> list[Stream]:
 def _items(condition: str, values: list[Any]) -> list[Item]:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT lease.id, lease.expires_at, example.id, there.external_id, example.prompt,"
-            " example.output, example.context, example.model, example.language,"
-            " lease.policy_version_id"
-            " FROM labeling_lease lease"
+            f"SELECT {_ITEM} FROM labeling_lease lease"
             " JOIN labeling_slot slot ON slot.id = lease.slot_id"
             " JOIN corpus_policyexample there ON there.id = slot.policy_example_id"
             " JOIN corpus_example example ON example.id = there.example_id"

@@ -121,8 +121,8 @@ def _import(site: Running, arriving: int) -> None:
     with site.client("admin@storm.example", "storm") as api:
         data = [
             # the verdict is the beginning of the id
-            {**row, "id": f"{row['id']}-late", "output": f"{row['output']} {number}x{number % 97}q"}
-            for number, row in enumerate(rows(arriving))
+            {**row, "id": f"{row['id']}-late", "output": f"{row['output']} late"}
+            for row in rows(arriving)
         ]
         while True:
             try:
