@@ -49,8 +49,7 @@ def rows(count: int) -> list[dict[str, Any]]:
                 "id": f"{'bad' if violates else 'good'}-{number}",
                 "prompt": f"Question {number}?",
                 "output": f"For {draw.choice(who)}: {advice} {draw.choice(days)}, "
-                f"{draw.choice(who)} {draw.choice(days)} "
-                f"{spelled(number)}",
+                f"{draw.choice(who)} {draw.choice(days)} {spelled(number)}",
             }
         )
     return made

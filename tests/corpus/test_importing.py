@@ -146,6 +146,16 @@ def test_a_given_group_lies_on_one_side(owner: Any, policy: Policy) -> None:
     assert len(set(found.values())) == 2
 
 
+def test_the_same_split_key_splits_the_same_texts_the_same_way_in_another_workspace() -> None:
+    found = []
+    for _ in range(2):
+        member = factories.make_member(factories.make_workspace(split_seed=11), "owner")
+        own = factories.make_policy(member)
+        factories.import_rows(member, own, [{"output": f"Text of {word}"} for word in MANY_GROUPS])
+        found.append(sides(own))
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("fraction", [0.05, 0.95])
 def test_whoever_joins_a_group_later_joins_its_side_whatever_the_fraction_is_now(
     owner: Any, policy: Policy, fraction: float
