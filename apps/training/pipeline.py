@@ -94,20 +94,16 @@ def _train(run: TrainingRun) -> None:
     _say(run, 0.1, f"reading the counts of {len(frozen.rows):,} labelled texts")
     texts = example_counts([row.example for row in frozen.rows])
 
-    _say(run, 0.2, "scoring every text by a model that has not seen it")
-    scores = _out_of_fold(run, frozen, texts)
+    _say(run, 0.2, "fitting on all labels, and on folds to score each text unseen")
+    learned = _learn(run, frozen, texts)
     random = _random_rows(frozen)
-    slope, offset = calibration.fit_sigmoid(scores[random], frozen.violates[random])
-    probabilities = calibration.apply_sigmoid(scores, slope, offset)
+    slope, offset = calibration.fit_sigmoid(learned.scores[random], frozen.violates[random])
+    probabilities = calibration.apply_sigmoid(learned.scores, slope, offset)
     choice = threshold.choose(probabilities[random], frozen.violates[random], _targets(policy))
-
-    _say(run, 0.8, "fitting on all labels")
-    idf = features.inverse_document_frequency(frozen.frequency, frozen.documents)
-    linear = classifier.fit(texts, features.weigh(texts, idf), frozen.violates, seed=run.seed)
     model = Model(
-        idf=idf,
-        weights=linear.weights,
-        intercept=linear.intercept,
+        idf=learned.idf,
+        weights=learned.linear.weights,
+        intercept=learned.linear.intercept,
         slope=slope,
         offset=offset,
         threshold=choice.threshold,
@@ -132,14 +128,14 @@ def _train(run: TrainingRun) -> None:
         signature=signature,
         size=size,
     )
-    refusal = _refusal(linear.converged, slope)
+    refusal = _refusal(learned.linear.converged, slope)
     _say(run, 0.95, "comparing with the audit labels")
     _succeed(run, frozen.dataset, version, refusal)
 
 
-def _out_of_fold(run: TrainingRun, frozen: Frozen, texts: features.Counts) -> NDArray[np.float64]:
+def _learn(run: TrainingRun, frozen: Frozen, texts: features.Counts) -> classifier.Learned:
     try:
-        return classifier.out_of_fold(
+        return classifier.learn(
             texts,
             frozen.violates,
             [row.group_hash for row in frozen.rows],
@@ -147,7 +143,7 @@ def _out_of_fold(run: TrainingRun, frozen: Frozen, texts: features.Counts) -> ND
             frozen.documents,
             seed=run.seed,
             folds=classifier.folds_for(len(frozen.rows)),
-            progress=lambda done, of: _say(run, 0.2 + 0.5 * done / of, f"fold {done} of {of}"),
+            progress=lambda done, of: _say(run, 0.2 + 0.6 * done / of, f"fit {done} of {of}"),
         )
     except classifier.TooFewGroups:
         raise CannotTrain(
@@ -305,8 +301,9 @@ def _end(run: TrainingRun, status: Status, reason: str) -> None:
 
 def _say(run: TrainingRun, progress: float, text: str) -> None:
     """Report a step, which also renews the lease and notices a cancel."""
-    _log(run, text)
-    TrainingRun.objects.filter(pk=run.pk, fence=run.fence).update(log=run.log)
+    if text != run.step:
+        _log(run, text)
+        TrainingRun.objects.filter(pk=run.pk, fence=run.fence).update(log=run.log)
     jobs.heartbeat(run, progress=progress, step=text)
 
 

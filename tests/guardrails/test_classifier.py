@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-from apps.guardrails.learning import classifier, features
+from apps.guardrails.learning import classifier, features, forks
 
 GOOD = ["the weather", "is fine", "today", "and we walk", "along", "a river", "with", "bread"]
 BAD = ["buy cheap", "pills", "now", "click this", "link", "to win", "free cash", "prize", "offer"]
@@ -104,14 +104,14 @@ def test_held_out_texts_are_taken_out_of_the_idf() -> None:
 def test_idf_of_rows_outside_the_population_stays_finite() -> None:
     counts, violates, frequency = prepared(40)
     assert np.isfinite(classifier.fold_idf(counts, frequency // 3, 10)).all()
-    scores = classifier.out_of_fold(counts, violates, range(40), frequency // 3, 10, seed=0)
+    scores = classifier.learn(counts, violates, range(40), frequency // 3, 10, seed=0).scores
     assert np.isfinite(scores).all()
 
 
 def test_out_of_fold_scores_are_those_of_models_that_saw_nothing_of_the_fold() -> None:
     counts, violates, frequency = prepared()
     groups = [f"group {number // 2}" for number in range(200)]
-    scores = classifier.out_of_fold(counts, violates, groups, frequency, 200, seed=3)
+    scores = classifier.learn(counts, violates, groups, frequency, 200, seed=3).scores
     fold_of = classifier.stratified_folds(violates, np.arange(200) // 2, seed=3, folds=5)
     held_out = fold_of == 2
     train, test = features.take(counts, ~held_out), features.take(counts, held_out)
@@ -119,9 +119,20 @@ def test_out_of_fold_scores_are_those_of_models_that_saw_nothing_of_the_fold() -
     model = classifier.fit(train, features.weigh(train, idf), violates[~held_out], seed=3)
     expected = features.dot(test, features.weigh(test, idf), model.weights) + model.intercept
     assert np.array_equal(scores[held_out], expected)
-    again = classifier.out_of_fold(counts, violates, groups, frequency, 200, seed=3)
+    again = classifier.learn(counts, violates, groups, frequency, 200, seed=3).scores
     assert np.array_equal(scores, again)
     assert ((scores > 0) == violates).mean() > 0.85
+
+
+def test_fits_in_forks_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, violates, frequency = prepared()
+    here = classifier.learn(counts, violates, range(200), frequency, 200, seed=3)
+    monkeypatch.setattr(classifier, "FORK_FROM", 100)
+    monkeypatch.setattr(forks, "processors", lambda: 3)
+    forked = classifier.learn(counts, violates, range(200), frequency, 200, seed=3)
+    assert forked.scores.tobytes() == here.scores.tobytes()
+    assert forked.linear.weights.tobytes() == here.linear.weights.tobytes()
+    assert forked.linear.intercept == here.linear.intercept
 
 
 def test_twins_are_not_learnt_by_heart() -> None:
@@ -134,7 +145,7 @@ def test_twins_are_not_learnt_by_heart() -> None:
     frequency = features.document_frequency(counts)
 
     def right(groups: np.ndarray) -> float:
-        scores = classifier.out_of_fold(counts, violates, groups, frequency, 300, seed=0)
+        scores = classifier.learn(counts, violates, groups, frequency, 300, seed=0).scores
         return float(((scores > 0) == violates).mean())
 
     assert right(groups) < 0.7
@@ -166,7 +177,7 @@ def test_fewer_folds_for_few_groups() -> None:
     calls: list[tuple[int, int]] = []
     for labels, folds in [(3, 3), (2, 2), (20, 5)]:
         calls.clear()
-        scores = classifier.out_of_fold(
+        learned = classifier.learn(
             counts,
             np.arange(40) < labels,
             range(40),
@@ -175,8 +186,8 @@ def test_fewer_folds_for_few_groups() -> None:
             seed=0,
             progress=lambda done, total: calls.append((done, total)),
         )
-        assert calls == [(fold + 1, folds) for fold in range(folds)]
-        assert np.isfinite(scores).all()
+        assert calls == [(done + 1, folds + 1) for done in range(folds + 1)]
+        assert np.isfinite(learned.scores).all()
 
 
 def test_one_group_of_a_side_cannot_be_held_out() -> None:
@@ -184,7 +195,7 @@ def test_one_group_of_a_side_cannot_be_held_out() -> None:
     violates = np.arange(40) < 6
     groups = ["prompt"] * 6 + list(range(34))
     with pytest.raises(classifier.TooFewGroups, match="one group"):
-        classifier.out_of_fold(counts, violates, groups, frequency, 40, seed=0)
+        classifier.learn(counts, violates, groups, frequency, 40, seed=0)
 
 
 def test_progress_may_cancel() -> None:
@@ -198,4 +209,4 @@ def test_progress_may_cancel() -> None:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        classifier.out_of_fold(counts, violates, range(60), frequency, 60, seed=0, progress=cancel)
+        classifier.learn(counts, violates, range(60), frequency, 60, seed=0, progress=cancel)

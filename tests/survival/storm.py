@@ -163,6 +163,7 @@ def _command(process: psutil.Process) -> list[str]:
 
 def _calm(api: httpx.Client) -> dict[str, Any]:
     """Wait until nothing is on its way any more, then look."""
+    restless: dict[str, Any] = {}
 
     def over() -> dict[str, Any] | None:
         try:
@@ -172,11 +173,16 @@ def _calm(api: httpx.Client) -> dict[str, Any]:
         except (httpx.HTTPError, KeyError):
             return None
         busy = [job for job in [*jobs, *runs] if job["status"] in ("queued", "running")]
-        if busy or metrics["labels_since_training"] >= RETRAIN_AFTER:
+        since = metrics["labels_since_training"]
+        if busy or since >= RETRAIN_AFTER:
+            restless.update(busy=busy, labels_since_training=since)
             return None
         return {"import": jobs[0], "runs": runs, "metrics": metrics}
 
-    wait_for(over, seconds=150, every=0.5)
+    try:
+        wait_for(over, seconds=150, every=0.5)
+    except AssertionError:
+        raise AssertionError(f"No calm after the storm: {restless}") from None
     time.sleep(6)  # a refresh that was lost is asked for again by the sweeper
     found: dict[str, Any] = wait_for(over, seconds=60, every=0.5)
     evaluation = found["metrics"]["evaluation"]

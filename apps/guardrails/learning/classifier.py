@@ -8,6 +8,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from scipy.sparse import csr_matrix
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from apps.guardrails.learning import features
+from apps.guardrails.learning import features, forks
 
 RECIPE: dict[str, str | int | float] = {
     "name": "hashed n-grams, L2 logistic regression (liblinear, dual)",
@@ -32,6 +34,9 @@ RECIPE: dict[str, str | int | float] = {
 
 MINIMUM_PER_SIDE = 5
 """Labels needed of each side before anything is trained."""
+
+FORK_FROM = 2000
+"""Labels from which the fits take longer than the forks they run in."""
 
 
 def folds_for(labels: int) -> int:
@@ -92,7 +97,21 @@ def fit(
     return Linear(model.coef_[0].astype(np.float32), float(model.intercept_[0]), converged)
 
 
-def out_of_fold(
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What the labels teach.
+
+    linear: the classifier fitted on all of them, over the counts weighed by idf.
+    idf: float32 (COLUMNS).
+    scores: the raw score of each row by a classifier that saw neither it nor its group; (rows).
+    """
+
+    linear: Linear
+    idf: NDArray[np.float32]
+    scores: NDArray[np.float64]
+
+
+def learn(
     counts: features.Counts,
     violates: NDArray[np.bool_],
     groups: Iterable[Hashable],
@@ -102,8 +121,8 @@ def out_of_fold(
     seed: int,
     folds: int = 5,
     progress: Callable[[int, int], None] | None = None,
-) -> NDArray[np.float64]:
-    """The raw score of each row by a classifier that saw neither it nor its group; (rows).
+) -> Learned:
+    """Fit the classifier on all rows, and score each row by one that has not seen it.
 
     Everything fitted is refitted inside each fold. The held-out rows are taken out of the
     document counts before the IDF: an IDF that had seen them made a threshold that was meant to
@@ -116,19 +135,30 @@ def out_of_fold(
             are among those texts.
         documents: how many texts those are.
         folds: how many to try; fewer where a side has fewer groups.
-        progress: called with (folds done, folds) after each fold; what it raises ends the work.
+        progress: called with (fits done, fits) after each fit and, while fits run in forks, each
+            second; what it raises ends the work.
 
     Raises TooFewGroups if all labels of a side are in one group.
     """
     fold_of = _usable_folds(violates, _numbers(groups), seed=seed, folds=folds)
-    count = int(fold_of.max()) + 1
+    held_out = [fold_of == fold for fold in range(int(fold_of.max()) + 1)]
+    idf = features.inverse_document_frequency(frequency, documents)
+    fits: list[Callable[[], Any]] = [
+        lambda: fit(counts, features.weigh(counts, idf), violates, seed=seed),
+        *(
+            partial(_score_fold, counts, violates, fold, frequency, documents, seed=seed)
+            for fold in held_out
+        ),
+    ]
+    linear, *scored = forks.results(
+        fits,
+        at_once=forks.processors() if counts.rows >= FORK_FROM else 1,
+        tick=(lambda done: progress(done, len(fits))) if progress else None,
+    )
     scores = np.zeros(counts.rows)
-    for fold in range(count):
-        held_out = fold_of == fold
-        scores[held_out] = _score_fold(counts, violates, held_out, frequency, documents, seed=seed)
-        if progress is not None:
-            progress(fold + 1, count)
-    return scores
+    for fold, given in zip(held_out, scored, strict=True):
+        scores[fold] = given
+    return Learned(linear, idf, scores)
 
 
 def _score_fold(

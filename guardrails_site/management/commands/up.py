@@ -203,7 +203,8 @@ class Supervisor:
             else service.command,
             env={**self.environment, "PARAPET_PROCESS": service.name},
             cwd=runtime.BASE_DIR,
-            start_new_session=True,
+            # not a session: Linux weighs sessions alike, so `nice` would only hold inside each
+            process_group=0,
         )
 
     def _ask_to_stop(self, *_: Any) -> None:
