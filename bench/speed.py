@@ -160,6 +160,7 @@ class Bench:
         slug = self._big_policy()
         ids: list[str] = []
         lock = threading.Lock()
+        clients = [self._annotator(slug, n) for n in range(8)]
         until = time.perf_counter() + 20
 
         def work(api: httpx.Client) -> None:
@@ -171,7 +172,6 @@ class Bench:
             with lock:
                 ids.extend(given)
 
-        clients = [self._annotator(slug, n) for n in range(8)]
         threads = [threading.Thread(target=work, args=(client,)) for client in clients]
         started = time.perf_counter()
         for thread in threads:
@@ -197,8 +197,7 @@ class Bench:
             page = self._page()
             seconds = []
             for _ in range(self.runs):
-                assert item
-                item = submit(self.api, item, bring_next=True)["next"]  # or nothing changed
+                item = self._label_for_train(slug, item)  # or nothing changed
                 time.sleep(2)
                 seen = _version(page, slug)
                 started = time.perf_counter()
@@ -211,6 +210,18 @@ class Bench:
                 f"figures on an open page, median {statistics.median(seconds):.2f} s "
                 f"({', '.join(f'{s:.2f}' for s in seconds)})"
             )
+
+    def _label_for_train(self, slug: str, item: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Label until one came from the train side; the next item."""
+
+        def since() -> int:
+            return int(self.api.get(f"policies/{slug}/metrics").json()["labels_since_training"])
+
+        before = since()
+        while since() == before:
+            assert item
+            item = submit(self.api, item, bring_next=True)["next"]
+        return item
 
     def bench_audit(self) -> None:
         """From an audit label to the live model's figures in a page that polls."""

@@ -9,6 +9,7 @@ from apps.accounts import permissions as accounts_permissions  # noqa: F401
 from apps.corpus import importing
 from apps.corpus import permissions as corpus_permissions  # noqa: F401
 from apps.corpus import tasks as corpus_tasks  # noqa: F401
+from apps.corpus.models import Side
 from apps.evidence import permissions as evidence_permissions  # noqa: F401
 from apps.evidence import services as evidence
 from apps.evidence import tasks as evidence_tasks  # noqa: F401
@@ -23,10 +24,14 @@ from apps.training import runs
 from apps.training import tasks as training_tasks  # noqa: F401
 from guardrails_site import celery
 
+# a retrain reads the texts of the train labels after the last such ten itself
+COUNTED_TOGETHER = 10
+
 
 def refresh_figures(event: labels.LabelEvent) -> None:
-    """A label's counts are kept; an audit label moves the figures of the live model."""
-    evidence.request_refresh(event.policy.pk)
+    """An audit label moves the figures of the live model; train labels are counted in tens."""
+    if event.side == Side.AUDIT or event.since_frozen % COUNTED_TOGETHER == 0:
+        evidence.request_refresh(event.policy.pk)
 
 
 def connect() -> None:

@@ -80,12 +80,12 @@ def actor_of(key: str) -> Actor | None:
     if len(parts) != 4 or parts[0] != "gk" or parts[3] != _check("_".join(parts[:3])):
         return None
     now = timezone.now()
-    token = (
-        ApiToken.objects.select_related("membership__user", "membership__workspace")
-        .filter(prefix=parts[1])
-        .first()
-    )
-    if token is None or not hmac.compare_digest(bytes(token.digest), _digest(parts[2])):
+    rows = ApiToken.objects.select_related("membership__user", "membership__workspace")
+    try:
+        token = rows.get(prefix=parts[1])
+    except ApiToken.DoesNotExist:
+        return None
+    if not hmac.compare_digest(bytes(token.digest), _digest(parts[2])):
         return None
     membership = token.membership
     if token.revoked_at or token.expires_at < now:

@@ -235,15 +235,18 @@ def _append(
         cursor.execute(_ADVANCE, {"policy": label.policy_id, "given": given, **steps})
         label.sequence, since_frozen = cursor.fetchone()
         label.save(force_insert=True)
-        if label.slot_id is not None:
-            cursor.execute(
-                "UPDATE labeling_slot SET state = %s, label_id = %s, lease_id = %s, drawn = true"
-                " WHERE id = %s",
-                [State.LEASED if lease else State.ANSWERED, label.pk, lease, slot.pk],
-            )
         cursor.execute(
-            "UPDATE labeling_lease SET closed = true WHERE id = %s AND NOT closed",
-            [label.lease_id],
+            "WITH closed AS ("
+            " UPDATE labeling_lease SET closed = true WHERE id = %s AND NOT closed)"
+            " UPDATE labeling_slot SET state = %s, label_id = %s, lease_id = %s, drawn = true"
+            " WHERE id = %s",
+            [
+                label.lease_id,
+                State.LEASED if lease else State.ANSWERED,
+                label.pk,
+                lease,
+                label.slot_id,  # an extra answer has none, and changes no slot
+            ],
         )
     return LabelEvent(policy, slot.side, decisive, since_frozen)
 

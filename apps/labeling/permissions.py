@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from django.db.models import F
-
 from apps.accounts.actor import Actor
 from apps.accounts.permissions import is_member, permission
 from apps.base.problems import NotFound
 from apps.labeling.models import Lease
-from apps.policies.permissions import has_role, is_owner, load_policy
+from apps.policies.models import role_on
+from apps.policies.permissions import has_role, is_owner
 
 permission("labels.submit", scope="label", rule=is_member)
 permission("labels.give", scope="label", rule=has_role)
@@ -20,9 +19,15 @@ permission("labels.view", scope="read", rule=is_owner)
 
 def load_own_lease(actor: Actor, lease: UUID) -> Lease:
     """The actor's own lease, with the policy it is for; others' leases do not exist for them."""
-    own = Lease.objects.filter(pk=lease, membership=actor.membership_id)
-    found = own.annotate(slug=F("policy__slug")).first()
-    if found is None:
+    rows = Lease.objects.select_related("policy__current_version").annotate(
+        own_role=role_on("policy", actor)
+    )
+    try:
+        found = rows.get(pk=lease, membership=actor.membership_id)
+    except Lease.DoesNotExist:
+        raise NotFound from None
+    if found.own_role is None:
         raise NotFound
-    found.policy = load_policy(actor, found.slug)
+    found.policy.own_role = found.own_role  # type: ignore[attr-defined]
+    found.policy.workspace = actor.workspace
     return found

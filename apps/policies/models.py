@@ -35,17 +35,22 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
         return rows.filter(roles__membership=actor.membership, roles__role=Role.OWNER)
 
     def with_role_of(self, actor: Actor) -> PolicyQuerySet:
-        """Adds `own_role`: the actor's role on each policy, for the permission rules.
+        """Adds `own_role`: the actor's role on each policy, for the permission rules."""
+        return self.annotate(own_role=role_on("pk", actor))
 
-        Whoever is an annotator in the workspace owns nothing, whatever they once owned.
-        """
-        if actor.membership is None or actor.is_admin:
-            return self.annotate(own_role=models.Value(Role.ADMIN))
-        rows = PolicyRole.objects.filter(policy=models.OuterRef("pk"), membership=actor.membership)
-        if actor.membership.role == Role.ANNOTATOR:
-            rows = rows.annotate(at_most=models.Value(Role.ANNOTATOR))
-            return self.annotate(own_role=models.Subquery(rows.values("at_most")))
-        return self.annotate(own_role=models.Subquery(rows.values("role")))
+
+def role_on(policy: str, actor: Actor) -> models.Value | models.Subquery:
+    """The actor's role on the policy that a field of the row names; NULL where they have none.
+
+    Whoever is an annotator in the workspace owns nothing, whatever they once owned.
+    """
+    if actor.membership is None or actor.is_admin:
+        return models.Value(Role.ADMIN)
+    rows = PolicyRole.objects.filter(policy=models.OuterRef(policy), membership=actor.membership)
+    if actor.membership.role == Role.ANNOTATOR:
+        rows = rows.annotate(at_most=models.Value(Role.ANNOTATOR))
+        return models.Subquery(rows.values("at_most"))
+    return models.Subquery(rows.values("role"))
 
 
 class Policy(models.Model):

@@ -34,13 +34,10 @@ permission("policies.edit", scope="policies:write", rule=is_owner)
 
 def load_policy(actor: Actor, slug: str) -> Policy:
     """The policy of this slug, if the actor can see it; raises NotFound otherwise."""
-    policy = (
-        Policy.objects.visible_to(actor)
-        .with_role_of(actor)
-        .select_related("workspace", "current_version")
-        .filter(slug=slug)
-        .first()
-    )
-    if policy is None:
-        raise NotFound
+    rows = Policy.objects.visible_to(actor).with_role_of(actor).select_related("current_version")
+    try:
+        policy = rows.get(slug=slug)
+    except Policy.DoesNotExist:
+        raise NotFound from None
+    policy.workspace = actor.workspace
     return policy
