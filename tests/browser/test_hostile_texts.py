@@ -19,6 +19,7 @@ from tests.test_loop import RULES, import_rows
 PWN = "window.__pwned=1"
 HANDED_OVER = ROOT.parent / "shared" / "hostile" / "hostile_texts.jsonl"
 PHONE = {"width": 360, "height": 740}
+LONG = 200_000
 
 OWN = [
     f"<script>{PWN}</script>",
@@ -124,9 +125,13 @@ def hostile(world: World) -> list[str]:
         }
         for number, text in enumerate(found)
     ]
-    done = import_rows(world.api, "hostile", data)
+    # the long ones come after the answers: the label page must still meet one of them
+    short = [row for row in data if len(row["output"]) <= LONG]
+    done = import_rows(world.api, "hostile", short)
     assert done["new"] >= 40, done
     _answer(world.api)
+    done = import_rows(world.api, "hostile", [row for row in data if row not in short])
+    assert done["new"] >= 1, done
     return found
 
 

@@ -698,6 +698,7 @@ def _stuff(admin: Any, slug: str, part: list[Hostile]) -> None:
         for h in part
     ]
     first = next(h.text for h in part if h.text.strip())
+    scope, rationale, definition = (part[n % len(part)].text for n in (1, 2, 3))
     made = api.post(
         "policies",
         {
@@ -705,15 +706,15 @@ def _stuff(admin: Any, slug: str, part: list[Hostile]) -> None:
             "name": first[:200],
             "stages": ["output"],
             "definition": first,
-            "scope": part[1].text,
-            "rationale": part[2].text,
+            "scope": scope,
+            "rationale": rationale,
             "rules": rules,
         },
     )
     assert made.status_code == 201, made.content
     assert api.post(f"policies/{slug}/publish").status_code == 201
     changed = [{**rule, "text": rule["text"][::-1] + " <b>"} for rule in rules]
-    content = {"stages": ["output"], "definition": part[3].text or "d", "rules": changed}
+    content = {"stages": ["output"], "definition": definition or "d", "rules": changed}
     saved = api.put(f"policies/{slug}/draft", content, **{"If-Match": "*"})
     assert saved.status_code == 200, saved.content
     rows = [
