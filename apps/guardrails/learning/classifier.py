@@ -38,6 +38,9 @@ MINIMUM_PER_SIDE = 5
 FORK_FROM = 2000
 """Labels from which the fits take longer than the forks they run in."""
 
+AT_ONCE = 2
+"""Fits at the same time, at most: one of 10,000 labels holds 0.3 GB while it runs."""
+
 
 def folds_for(labels: int) -> int:
     """How many folds so many labels are cut into: with thousands, three tell as much as five."""
@@ -152,7 +155,7 @@ def learn(
     ]
     linear, *scored = forks.results(
         fits,
-        at_once=forks.processors() if counts.rows >= FORK_FROM else 1,
+        at_once=min(AT_ONCE, forks.processors()) if counts.rows >= FORK_FROM else 1,
         tick=(lambda done: progress(done, len(fits))) if progress else None,
     )
     scores = np.zeros(counts.rows)
