@@ -70,6 +70,7 @@ def run_training(run_id: str) -> None:
     run = jobs.claim(TrainingRun, run_id)
     if run is None:
         return
+    run.step = ""  # one that starts again says each step again
     try:
         _train(run)
     except CannotTrain as error:
