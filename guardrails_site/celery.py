@@ -57,18 +57,12 @@ app.conf.update(
     broker_transport_options=_broker(),
     broker_connection_retry_on_startup=True,
     task_acks_late=True,
-    task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
     task_serializer="json",
     result_serializer="json",
     accept_content=["json"],
     result_accept_content=["json"],
     task_ignore_result=True,
-    task_time_limit=900,
-    task_soft_time_limit=840,
-    worker_max_tasks_per_child=500,
-    worker_max_memory_per_child=500_000,
-    worker_soft_shutdown_timeout=30,
     worker_hijack_root_logger=False,
     task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0.2},
     task_default_queue="default",
@@ -83,7 +77,7 @@ app.autodiscover_tasks()
 
 
 @worker_init.connect
-def load_before_fork(sender: Any, **_: Any) -> None:
-    """Import scikit-learn once, in the parent, so that the children share its pages."""
+def load_scikit_learn(sender: Any, **_: Any) -> None:
+    """Before the first run asks for it."""
     if settings.PROCESS == "train":
         import apps.training.pipeline  # noqa: F401

@@ -21,7 +21,7 @@ class Worker:
 
     name: str
     active: list[str]
-    processes: int
+    slots: int
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _workers() -> list[Worker]:
         Worker(
             name=name,
             active=[task["name"].rpartition(".")[2] for task in active.get(name, [])],
-            processes=len(facts.get("pool", {}).get("processes", [])),
+            slots=facts.get("pool", {}).get("max-concurrency", 0),
         )
         for name, facts in sorted(stats.items())
     ]

@@ -146,7 +146,10 @@ def services(host: str, port: int) -> list[Service]:
         "guardrails_site.wsgi:application",
     ]
     celery = [*_module("celery"), "--quiet", "-A", "guardrails_site.celery"]
-    worker = [*celery, "worker", "--loglevel=WARNING", "--without-mingle", "--without-gossip"]
+    # threads, not children: a pool that loses a child as it takes a job may wait for it for ever;
+    # a worker that is one process dies as a whole and is started again
+    worker = [*celery, "worker", "-P", "threads", "--loglevel=WARNING"]
+    worker += ["--without-mingle", "--without-gossip", "--without-heartbeat"]
     return [
         Service("web", granian),
         Service("default", [*worker, "-Q", "default", "-n", "default@%h", "-c", "2"], nice=5),
