@@ -15,7 +15,7 @@ from apps.guardrails.learning import features
 from apps.guardrails.models import DocumentCounts, ExampleCounts
 from apps.policies.models import Policy
 
-RECENT = 2000
+RECENT = 500
 _CHUNK = 500
 
 
@@ -64,14 +64,14 @@ def example_counts(examples: Sequence[UUID]) -> features.Counts:
             pk__in=wanted[start : start + 5000], extractor_version=features.EXTRACTOR_VERSION
         ).values_list("pk", "counts")
         blobs.update((pk, bytes(counts)) for pk, counts in rows)
-    missing = [pk for pk in wanted if pk not in blobs]
+    missing = sorted(pk for pk in wanted if pk not in blobs)
     for start in range(0, len(missing), _CHUNK):
         blobs.update(_extract(missing[start : start + _CHUNK]))
     return features.unpack([blobs[pk] for pk in examples])
 
 
-def keep_recent_counts(policy: Policy) -> int:
-    """Extract the newest labelled texts ahead of the retrain that will want their counts.
+def keep_recent_counts(policy: Policy, sequence: int) -> int:
+    """Extract the texts labelled just before `sequence`, ahead of the retrain that will want them.
 
     Returns how many were missing. What is older and still missing, the retrain extracts itself.
     """
@@ -81,9 +81,9 @@ def keep_recent_counts(policy: Policy) -> int:
             " JOIN corpus_policyexample there ON there.id = label.policy_example_id"
             " LEFT JOIN guardrails_examplecounts kept ON kept.example_id = there.example_id"
             " WHERE label.policy_id = %(policy)s AND kept.example_id IS NULL"
-            "   AND label.sequence > (SELECT sequence - %(recent)s FROM labeling_labelcounter"
-            "     WHERE policy_id = %(policy)s)",
-            {"policy": policy.pk, "recent": RECENT},
+            "   AND label.sequence > %(since)s"
+            " ORDER BY there.example_id",
+            {"policy": policy.pk, "since": sequence - RECENT},
         )
         missing = [example for (example,) in cursor.fetchall()]
     for start in range(0, len(missing), _CHUNK):
@@ -92,6 +92,7 @@ def keep_recent_counts(policy: Policy) -> int:
 
 
 def _extract(examples: Sequence[UUID]) -> dict[UUID, bytes]:
+    """Extract and keep; callers come in the order of ids, so that two of them never deadlock."""
     texts = dict(Example.objects.filter(pk__in=examples).values_list("pk", "output"))
     blobs = features.pack(features.extract([texts[pk] for pk in examples]))
     with transaction.atomic():

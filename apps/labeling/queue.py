@@ -18,6 +18,7 @@ from django.utils import timezone
 from apps.accounts.actor import Actor
 from apps.accounts.audit import record
 from apps.base.ids import uuid7
+from apps.base.prepared import prepared
 from apps.base.problems import FieldError, Problem
 from apps.corpus.importing import Arrival
 from apps.labeling.models import Lease, Stream
@@ -186,11 +187,16 @@ def set_priorities(policy: Policy, slots: Sequence[int], priorities: Sequence[fl
     with connection.cursor() as cursor:
         cursor.execute(
             """
+            WITH free AS MATERIALIZED (
+                SELECT id FROM labeling_slot
+                WHERE id = ANY(%(slots)s) AND policy_id = %(policy)s AND state = 'free'
+                ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+            )
             UPDATE labeling_slot slot SET priority = given.priority
-            FROM unnest(%s::bigint[], %s::float8[]) AS given(id, priority)
-            WHERE slot.id = given.id AND slot.policy_id = %s AND slot.state = 'free'
+            FROM unnest(%(slots)s::bigint[], %(priorities)s::float8[]) AS given(id, priority)
+            JOIN free ON free.id = given.id WHERE slot.id = free.id
             """,
-            [list(slots), list(priorities), policy.pk],
+            {"slots": list(slots), "priorities": list(priorities), "policy": policy.pk},
         )
 
 
@@ -245,7 +251,7 @@ def _draw(actor: Actor, policy: Policy) -> Item | None:
         "most": MOST_LEASES,
     }
     owner = policy.own_role != "annotator"
-    with transaction.atomic(), connection.cursor() as cursor:
+    with transaction.atomic(), prepared(), connection.cursor() as cursor:
         # a lease lost in a power cut is drawn again; only answers must reach the disk.
         # The tabs of one person draw one after the other, so that they hold two items at most.
         cursor.execute(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from threading import Event
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from apps.base.problems import Problem
@@ -128,3 +130,28 @@ def test_a_person_whose_role_was_taken_can_answer_no_more(space: Any) -> None:
     lease = client.post(f"policies/{policy.slug}/queue/next").json()["lease"]
     factories.give_role(owner, policy, annotator, "")
     assert client.post("labels", {"lease": lease, "verdict": "violates"}).status_code == 404
+
+
+def test_ranking_passes_over_an_item_that_somebody_is_given_just_now(space: Any) -> None:
+    _, annotator, policy = space
+    policy = load_policy(annotator, policy.slug)
+    slots = list(Slot.objects.filter(policy=policy, side="train").values_list("pk", flat=True))
+    taken = slots[0]
+
+    held, ranked = Event(), Event()
+
+    def act(place: int) -> None:
+        if place:
+            held.wait(5)
+            queue.set_priorities(policy, slots, [0.5] * len(slots))
+            ranked.set()
+            return
+        with transaction.atomic():
+            Slot.objects.select_for_update().get(pk=taken)
+            held.set()
+            assert ranked.wait(5), "the ranking waited for the item"
+
+    found = at_once(2, act)
+    assert not [f for f in found if isinstance(f, Exception)], found
+    given = set(Slot.objects.filter(priority=0.5).values_list("pk", flat=True))
+    assert given == set(slots) - {taken}
