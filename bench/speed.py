@@ -314,7 +314,7 @@ def memory(site: Running) -> dict[str, float]:
 
 
 def _role(command: str) -> str:
-    for name in ("granian", "beat", "train@", "default@"):
+    for name in ("granian", "train@", "default@", "beat"):
         if name in command:
             return name.rstrip("@")
     return command[:20]

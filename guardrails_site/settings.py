@@ -111,6 +111,7 @@ def database(url: str, *, statement_timeout: str) -> dict[str, Any]:
         "CONN_MAX_AGE": 0,
         "OPTIONS": {
             "pool": {"min_size": 1, "max_size": 8, "timeout": 10},
+            "prepare_threshold": 2,  # holds for apps/base/prepared.py only
             "options": f"-c statement_timeout={statement_timeout} "
             "-c idle_in_transaction_session_timeout=30s -c lock_timeout=10s",
             **query,

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection
 from django.utils import timezone
 
 from apps.accounts.actor import Actor
 from apps.accounts.models import AuditEntry, AuditHead, Workspace
+from apps.base.prepared import prepared
 
 
 def record(actor: Actor, action: str, target: object, /, **data: Any) -> None:
@@ -25,39 +26,37 @@ def record(actor: Actor, action: str, target: object, /, **data: Any) -> None:
         target: what was changed; its class name and id are recorded.
         data: JSON-able facts about the change. No texts of examples.
     """
-    with transaction.atomic(savepoint=False), connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT sequence, hash FROM accounts_audithead WHERE workspace_id = %s FOR UPDATE",
-            [actor.workspace.pk],
-        )
-        sequence, previous = cursor.fetchone()
-        sequence += 1
-        previous = bytes(previous)
-        at = timezone.now()
-        name = f"{type(target).__name__.lower()} {getattr(target, 'pk', target)}"
-        digest = entry_hash(previous, sequence, at, actor.label, action, name, data)
-        cursor.execute(
-            """
-            WITH entry AS (
-                INSERT INTO accounts_auditentry
-                    (workspace_id, sequence, at, actor, action, target, data, previous_hash, hash)
-                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING workspace_id, sequence, hash
-            )
-            UPDATE accounts_audithead head SET sequence = entry.sequence, hash = entry.hash
-            FROM entry WHERE head.workspace_id = entry.workspace_id
-            """,
-            [
-                actor.workspace.pk,
-                sequence,
-                at,
-                actor.label,
-                action,
-                name,
-                json.dumps(data, default=str),
-                previous,
-                digest,
-            ],
-        )
+    at = timezone.now()
+    name = f"{type(target).__name__.lower()} {getattr(target, 'pk', target)}"
+    values: dict[str, Any] = {
+        "workspace": actor.workspace.pk,
+        "at": at,
+        "actor": actor.label,
+        "action": action,
+        "target": name,
+        "data": json.dumps(data, default=str),
+        "facts": _facts(at, actor.label, action, name, data),
+    }
+    with prepared(), connection.cursor() as cursor:
+        cursor.execute(_APPEND, values)
+
+
+# hashes as entry_hash does; the head is locked before it is read, so entries follow each other
+_APPEND = """
+WITH head AS (
+    SELECT workspace_id, sequence + 1 AS sequence, hash AS previous, sha256(
+        hash || convert_to('[' || sequence + 1 || ',' || %(facts)s::text || ']', 'UTF8')) AS hash
+    FROM accounts_audithead WHERE workspace_id = %(workspace)s FOR UPDATE
+), entry AS (
+    INSERT INTO accounts_auditentry
+        (workspace_id, sequence, at, actor, action, target, data, previous_hash, hash)
+    SELECT workspace_id, sequence, %(at)s, %(actor)s, %(action)s, %(target)s, %(data)s, previous,
+        hash
+    FROM head
+)
+UPDATE accounts_audithead there SET sequence = head.sequence, hash = head.hash
+FROM head WHERE there.workspace_id = head.workspace_id
+"""
 
 
 def entry_hash(
@@ -70,9 +69,13 @@ def entry_hash(
     data: dict[str, Any],
 ) -> bytes:
     """SHA-256 over the previous hash and the entry as canonical JSON."""
-    row = [sequence, at.astimezone(UTC).isoformat(), actor, action, target, data]
-    text = json.dumps(row, sort_keys=True, separators=(",", ":"), default=str)
+    text = f"[{sequence},{_facts(at, actor, action, target, data)}]"
     return hashlib.sha256(previous + text.encode()).digest()
+
+
+def _facts(at: datetime, actor: str, action: str, target: str, data: dict[str, Any]) -> str:
+    row = [at.astimezone(UTC).isoformat(), actor, action, target, data]
+    return json.dumps(row, sort_keys=True, separators=(",", ":"), default=str)[1:-1]
 
 
 @dataclass(frozen=True)

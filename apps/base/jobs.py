@@ -164,9 +164,12 @@ def to_enqueue_again(model: type[J]) -> list[Any]:
     return found
 
 
-def send(task: Any, pk: str) -> None:
-    """Publish a job's message; when the broker is down the sweeper makes up for it."""
+def send(task: Any, pk: str, seconds: float = 0.0) -> None:
+    """Publish a job's message, to be worked on in so many seconds.
+
+    When the broker is down the sweeper makes up for it.
+    """
     try:
-        task.delay(pk)
+        task.apply_async((pk,), countdown=seconds or None)
     except Exception as error:  # each transport has its own errors
         logger.warning("message_not_sent", extra={"task": task.name, "error": type(error).__name__})

@@ -72,10 +72,16 @@ class Evaluation(models.Model):
 
 
 class Refresh(models.Model):
-    """That a policy's figures are asked for: a burst of labels becomes one evaluation."""
+    """That a policy's figures are asked for: a burst of labels becomes one evaluation.
+
+    Args:
+        requested_at: null while nobody waits for them.
+        begun_at: when they were last worked out.
+    """
 
     policy = models.OneToOneField(Policy, models.CASCADE, primary_key=True, related_name="+")
     requested_at = models.DateTimeField(null=True)
+    begun_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return str(self.policy)

@@ -13,6 +13,7 @@ from django.db import connection
 from django.utils import timezone
 from numpy.typing import NDArray
 
+from apps.base.prepared import prepared
 from apps.corpus.models import Batch, CorpusCounter, Side
 from apps.evidence import estimators
 from apps.evidence.models import Evaluation, Refresh
@@ -30,8 +31,11 @@ from apps.policies.models import Policy
 # a refresh that was asked for and not begun for this long lost its message: ask again
 ASK_AGAIN_AFTER = timedelta(seconds=3)
 
-# Called with a policy's id to evaluate it soon; evidence/tasks.py fills it.
-enqueue: list[Callable[[str], None]] = []
+# the first label of a burst moves the figures at once, those after it together, this long after
+PAUSE = timedelta(seconds=0.4)
+
+# Called with a policy's id to evaluate it in so many seconds; evidence/tasks.py fills it.
+enqueue: list[Callable[[str, float], None]] = []
 
 
 @dataclass(frozen=True)
@@ -49,23 +53,25 @@ class Item:
 def request_refresh(policy_id: UUID) -> None:
     """Ask for the policy's figures; while they are asked for already, this costs one statement."""
     now = timezone.now()
-    with connection.cursor() as cursor:
+    with prepared(), connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO evidence_refresh AS there (policy_id, requested_at) VALUES (%s, %s)"
             " ON CONFLICT (policy_id) DO UPDATE SET requested_at = excluded.requested_at"
-            " WHERE there.requested_at IS NULL OR there.requested_at < %s",
+            " WHERE there.requested_at IS NULL OR there.requested_at < %s RETURNING begun_at",
             [policy_id, now, now - ASK_AGAIN_AFTER],
         )
-        asked = cursor.rowcount
-    if asked:
+        asked = cursor.fetchone()
+    if asked is not None:
+        (begun_at,) = asked
+        wait = begun_at + PAUSE - now if begun_at else timedelta()
         for send in enqueue:
-            send(str(policy_id))
+            send(str(policy_id), max(0.0, wait.total_seconds()))
 
 
 def refresh(policy: Policy) -> Evaluation | None:
     """Answer a request: keep the counts of new labels, and let audit labels move the figures."""
-    Refresh.objects.filter(policy=policy).update(requested_at=None)
-    keep_recent_counts(policy)
+    Refresh.objects.filter(policy=policy).update(requested_at=None, begun_at=timezone.now())
+    keep_recent_counts(policy, label_counts(policy).sequence)
     version = live_model(policy)
     if version is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +15,7 @@ from django.utils import timezone
 from apps.accounts.actor import Actor
 from apps.accounts.audit import record
 from apps.base.gate import check_text
-from apps.base.ids import uuid7
+from apps.base.prepared import prepared
 from apps.base.problems import FieldError, Problem
 from apps.corpus.models import Side
 from apps.labeling.models import (
@@ -75,7 +76,7 @@ def submit_label(
         seconds=seconds,
         created_at=timezone.now(),
     )
-    with transaction.atomic():
+    with transaction.atomic(), prepared():
         slot = Slot.objects.select_for_update(no_key=True).get(pk=lease.slot_id)
         held = slot.lease_id == lease.pk
         if not held:  # a lease that holds its slot has not been answered
@@ -194,19 +195,37 @@ def _check(
         raise Problem("The label was not saved.", errors=errors)
 
 
-_ADVANCE = """
-INSERT INTO labeling_labelcounter AS counter (policy_id, sequence, train_given, train_frozen,
-    train_violates, train_complies, audit_violates, audit_complies, unsure)
-VALUES (%(policy)s, 1, %(given)s, 0, %(train_violates)s, %(train_complies)s, %(audit_violates)s,
-    %(audit_complies)s, %(unsure)s)
-ON CONFLICT (policy_id) DO UPDATE SET sequence = counter.sequence + 1,
-    train_given = counter.train_given + excluded.train_given,
-    train_violates = counter.train_violates + excluded.train_violates,
-    train_complies = counter.train_complies + excluded.train_complies,
-    audit_violates = counter.audit_violates + excluded.audit_violates,
-    audit_complies = counter.audit_complies + excluded.audit_complies,
-    unsure = counter.unsure + excluded.unsure
-RETURNING sequence, train_given - train_frozen
+# an extra answer has no slot, and changes none
+_APPEND = """
+WITH counter AS (
+    INSERT INTO labeling_labelcounter AS counter (policy_id, sequence, train_given, train_frozen,
+        train_violates, train_complies, audit_violates, audit_complies, unsure)
+    VALUES (%(policy_id)s, 1, %(given)s, 0, %(train_violates)s, %(train_complies)s,
+        %(audit_violates)s, %(audit_complies)s, %(unsure)s)
+    ON CONFLICT (policy_id) DO UPDATE SET sequence = counter.sequence + 1,
+        train_given = counter.train_given + excluded.train_given,
+        train_violates = counter.train_violates + excluded.train_violates,
+        train_complies = counter.train_complies + excluded.train_complies,
+        audit_violates = counter.audit_violates + excluded.audit_violates,
+        audit_complies = counter.audit_complies + excluded.audit_complies,
+        unsure = counter.unsure + excluded.unsure
+    RETURNING sequence, train_given - train_frozen AS since_frozen
+), label AS (
+    INSERT INTO labeling_label (id, policy_id, sequence, slot_id, policy_example_id, annotator_id,
+        policy_version_id, lease_id, stream, verdict, rules, severity, rationale, seconds,
+        supersedes_id, created_at)
+    SELECT %(id)s, %(policy_id)s, sequence, %(slot_id)s, %(policy_example_id)s, %(annotator_id)s,
+        %(policy_version_id)s, %(lease_id)s, %(stream)s, %(verdict)s, %(rules)s, %(severity)s,
+        %(rationale)s, %(seconds)s, %(supersedes_id)s, %(created_at)s
+    FROM counter
+), closed AS (
+    UPDATE labeling_lease SET closed = true WHERE id = %(lease_id)s AND NOT closed
+), slot AS (
+    UPDATE labeling_slot SET state = %(state)s, label_id = %(id)s, lease_id = %(lease)s,
+        drawn = true
+    WHERE id = %(slot_id)s
+)
+SELECT sequence, since_frozen FROM counter
 """
 
 
@@ -219,7 +238,6 @@ def _append(
         lease: the lease the slot goes back to (undo); None when it is answered.
         before: the verdict that this revision takes back.
     """
-    label.id = label.id or uuid7()
     steps = dict.fromkeys(
         ("train_violates", "train_complies", "audit_violates", "audit_complies", "unsure"), 0
     )
@@ -231,23 +249,17 @@ def _append(
                 steps[f"{slot.side}_{verdict}"] += step
     decisive = label.slot_id is not None and label.verdict in DECISIVE
     given = int(decisive and slot.side == Side.TRAIN)
-    with connection.cursor() as cursor:
-        cursor.execute(_ADVANCE, {"policy": label.policy_id, "given": given, **steps})
+    values = {
+        **{field.attname: getattr(label, field.attname) for field in Label._meta.concrete_fields},
+        "rules": json.dumps(label.rules),
+        "given": given,
+        "state": State.LEASED if lease else State.ANSWERED,
+        "lease": lease,
+        **steps,
+    }
+    with prepared(), connection.cursor() as cursor:
+        cursor.execute(_APPEND, values)
         label.sequence, since_frozen = cursor.fetchone()
-        label.save(force_insert=True)
-        cursor.execute(
-            "WITH closed AS ("
-            " UPDATE labeling_lease SET closed = true WHERE id = %s AND NOT closed)"
-            " UPDATE labeling_slot SET state = %s, label_id = %s, lease_id = %s, drawn = true"
-            " WHERE id = %s",
-            [
-                label.lease_id,
-                State.LEASED if lease else State.ANSWERED,
-                label.pk,
-                lease,
-                label.slot_id,  # an extra answer has none, and changes no slot
-            ],
-        )
     return LabelEvent(policy, slot.side, decisive, since_frozen)
 
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from apps.accounts.actor import Actor
 from apps.accounts.permissions import is_member, permission
+from apps.base.prepared import prepared
 from apps.base.problems import NotFound
 from apps.labeling.models import Lease
 from apps.policies.models import role_on
@@ -19,11 +20,10 @@ permission("labels.view", scope="read", rule=is_owner)
 
 def load_own_lease(actor: Actor, lease: UUID) -> Lease:
     """The actor's own lease, with the policy it is for; others' leases do not exist for them."""
-    rows = Lease.objects.select_related("policy__current_version").annotate(
-        own_role=role_on("policy", actor)
-    )
+    rows = Lease.objects.select_related("policy").annotate(own_role=role_on("policy", actor))
     try:
-        found = rows.get(pk=lease, membership=actor.membership_id)
+        with prepared():
+            found = rows.get(pk=lease, membership=actor.membership_id)
     except Lease.DoesNotExist:
         raise NotFound from None
     if found.own_role is None:

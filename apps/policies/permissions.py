@@ -7,6 +7,7 @@ from typing import Any
 from apps.accounts.actor import Actor
 from apps.accounts.models import Role
 from apps.accounts.permissions import permission
+from apps.base.prepared import prepared
 from apps.base.problems import NotFound
 from apps.policies.models import Policy
 
@@ -36,7 +37,8 @@ def load_policy(actor: Actor, slug: str) -> Policy:
     """The policy of this slug, if the actor can see it; raises NotFound otherwise."""
     rows = Policy.objects.visible_to(actor).with_role_of(actor).select_related("current_version")
     try:
-        policy = rows.get(slug=slug)
+        with prepared():
+            policy = rows.get(slug=slug)
     except Policy.DoesNotExist:
         raise NotFound from None
     policy.workspace = actor.workspace

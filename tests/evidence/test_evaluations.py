@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from django.db import DatabaseError
+from django.utils import timezone
 
 from apps.corpus.models import PolicyExample, Side
 from apps.evidence import services
@@ -135,10 +136,23 @@ def test_a_burst_of_requests_is_asked_once(live, monkeypatch) -> None:
     _, policy = live
     Refresh.objects.all().delete()
     sent = []
-    monkeypatch.setattr(services, "enqueue", [sent.append])
+    monkeypatch.setattr(services, "enqueue", [lambda *given: sent.append(given)])
     for _ in range(10):
         services.request_refresh(policy.pk)
-    assert sent == [str(policy.pk)]
+    assert sent == [(str(policy.pk), 0.0)]
+
+
+def test_a_request_soon_after_figures_were_worked_out_waits_a_moment(live, monkeypatch) -> None:
+    _, policy = live
+    sent = []
+    monkeypatch.setattr(services, "enqueue", [lambda _, seconds: sent.append(seconds)])
+    services.refresh(policy)
+    services.request_refresh(policy.pk)
+    Refresh.objects.update(requested_at=None, begun_at=timezone.now() - services.PAUSE)
+    services.request_refresh(policy.pk)
+    soon, later = sent
+    assert 0 < soon <= services.PAUSE.total_seconds()
+    assert later == 0
 
 
 def test_nobody_can_change_an_evaluation(live) -> None:
