@@ -7,7 +7,8 @@ any moment goes on where it was, and ends with each row once.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
@@ -30,7 +31,7 @@ from apps.corpus.hashing import content_hash, group_hash, permanent_numbers
 from apps.corpus.models import CorpusCounter, Import, Side, Source
 from apps.policies.models import Policy
 
-BATCH = 5000
+BATCH = 10_000
 FIELDS = (
     "id",
     "prompt",
@@ -277,37 +278,55 @@ def _fields_of(job: Import, columns: list[str]) -> list[str]:
 
 
 def _commit_batches(job: Import) -> None:
-    numbered = (item for item in reading.rows(file_of(job), job.format) if item[0] >= job.next_row)
-    key = bytes(job.workspace.split_key)
+    batches = _batches(job, bytes(job.workspace.split_key), job.policy)
+    with ThreadPoolExecutor(1) as ahead:  # the next batch is read while PostgreSQL keeps this one
+        coming = ahead.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = ahead.submit(next, batches, None)
+            _commit(job, batch)
+            done = job.rows / job.total_rows if job.total_rows else 1.0
+            jobs.heartbeat(job, progress=min(done, 1.0), step="importing")
+
+
+def _batches(job: Import, key: bytes, policy: Policy) -> Iterator[_Batch]:
+    """What is left of the file, checked; asks the database nothing."""
+    rows = reading.rows(file_of(job), job.format)
+    numbered = (item for item in rows if item[0] >= job.next_row)
     while chunk := list(islice(numbered, BATCH)):
-        batch = _Batch()
+        batch = _Batch(next_row=chunk[-1][0] + 1)
         for number, row in chunk:
-            batch.add(number, row, job, key)
-        _commit(job, batch, next_row=chunk[-1][0] + 1)
-        done = job.rows / job.total_rows if job.total_rows else 1.0
-        jobs.heartbeat(job, progress=min(done, 1.0), step="importing")
+            batch.add(number, row, job.mapping, policy, key)
+        yield batch
 
 
 @dataclass
 class _Batch:
-    """Checked rows, ready for COPY, and the rows that were rejected."""
+    """Checked rows, ready for COPY, the rows that were rejected, and where to go on."""
 
+    next_row: int
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     rejected: list[tuple[int, str]] = field(default_factory=list)
 
-    def add(self, number: int, row: reading.Row, job: Import, key: bytes) -> None:
+    def add(
+        self,
+        number: int,
+        row: reading.Row,
+        mapping: Mapping[str, str],
+        policy: Policy,
+        key: bytes,
+    ) -> None:
         if isinstance(row, reading.BadRow):
             self.rejected.append((number, row.reason))
             return
         try:
-            values = _values(row, job.mapping)
+            values = _values(row, mapping)
         except Problem as problem:
             self.rejected.append((number, problem.detail))
             return
         content = content_hash(values["prompt"], values["output"], values["context"])
-        group = group_hash(key, job.policy.slug, values["group"], values["output"])
+        group = group_hash(key, policy.slug, values["group"], values["output"])
         side_u, group_u, u = permanent_numbers(key, group, content)
-        side = Side.AUDIT if side_u < job.policy.audit_fraction else Side.TRAIN
+        side = Side.AUDIT if side_u < policy.audit_fraction else Side.TRAIN
         self.rows.append(
             (
                 number,
@@ -399,14 +418,20 @@ _COPY = """
 COPY incoming (row, example_id, content_hash, prompt, output, context, model, language, tags,
     metadata, external_id, side, group_hash, group_u, u) FROM STDIN
 """
-# the same external id may not name two texts, neither in what is there already nor here
+# LATERAL with LIMIT 1 asks the index for each row; as a join, PostgreSQL would read the whole table
+# for each batch. (SELECT policy) hides which policy it is: of one that is new, the statistics say
+# that it has no rows, and any index would seem as good as the right one.
+# The same external id may not name two texts, neither in what is there already nor here.
 _REJECT = """
 WITH clashing AS (
     SELECT incoming.row FROM incoming
-    JOIN corpus_policyexample there ON there.policy_id = %(policy)s
-        AND there.external_id = incoming.external_id AND there.external_id <> ''
-    JOIN corpus_example example ON example.id = there.example_id
-    WHERE incoming.external_id <> '' AND example.content_hash <> incoming.content_hash
+    CROSS JOIN LATERAL (
+        SELECT example.content_hash FROM corpus_policyexample
+        JOIN corpus_example example ON example.id = example_id
+        WHERE policy_id = (SELECT %(policy)s) AND external_id = incoming.external_id AND external_id <> ''
+        LIMIT 1
+    ) there
+    WHERE there.content_hash <> incoming.content_hash
     UNION
     SELECT row FROM (
         SELECT row, content_hash, first_value(content_hash) OVER (
@@ -428,11 +453,11 @@ ON CONFLICT (workspace_id, content_hash) DO NOTHING
 # whoever comes into an existing group joins its side, whatever the fraction is today
 _SIDES = """
 UPDATE incoming SET side = there.side
-FROM (
-    SELECT DISTINCT ON (group_hash) group_hash, side FROM corpus_policyexample
-    WHERE policy_id = %(policy)s AND group_hash IN (SELECT group_hash FROM incoming)
+FROM incoming newcomer CROSS JOIN LATERAL (
+    SELECT side FROM corpus_policyexample
+    WHERE policy_id = (SELECT %(policy)s) AND group_hash = newcomer.group_hash LIMIT 1
 ) there
-WHERE there.group_hash = incoming.group_hash AND there.side <> incoming.side
+WHERE incoming.row = newcomer.row AND there.side <> newcomer.side
 """
 _POLICY_EXAMPLES = """
 WITH first AS (
@@ -446,8 +471,10 @@ WITH first AS (
         external_id, side, group_hash, group_u, u, batch, occurrences)
     SELECT %(policy)s, example.id, %(source)s, %(import)s, first.external_id, first.side,
         first.group_hash, first.group_u, first.u, %(batch)s, counted.occurrences
-    FROM first JOIN counted USING (content_hash) JOIN corpus_example example
-        ON example.workspace_id = %(workspace)s AND example.content_hash = first.content_hash
+    FROM first JOIN counted USING (content_hash) CROSS JOIN LATERAL (
+        SELECT id FROM corpus_example
+        WHERE workspace_id = %(workspace)s AND content_hash = first.content_hash LIMIT 1
+    ) example
     ORDER BY first.row
     ON CONFLICT (policy_id, example_id)
         DO UPDATE SET occurrences = there.occurrences + excluded.occurrences
@@ -460,7 +487,7 @@ WHERE placed.is_new ORDER BY placed.id
 
 
 @transaction.atomic
-def _commit(job: Import, batch: _Batch, *, next_row: int) -> None:
+def _commit(job: Import, batch: _Batch) -> None:
     """Keep one batch: examples, the policy's share of them, counts and the watermark."""
     counter, _ = CorpusCounter.objects.select_for_update().get_or_create(policy=job.policy)
     values = {
@@ -497,13 +524,13 @@ def _commit(job: Import, batch: _Batch, *, next_row: int) -> None:
     job.new += len(arrived)
     job.duplicates += taken - len(arrived)
     job.rejected += len(rejected)
-    job.next_row = next_row
+    job.next_row = batch.next_row
     written = Import.objects.filter(pk=job.pk, fence=job.fence, status=Status.RUNNING).update(
         rows=job.rows,
         new=job.new,
         duplicates=job.duplicates,
         rejected=job.rejected,
-        next_row=next_row,
+        next_row=batch.next_row,
     )
     if not written:
         raise jobs.LostLease
