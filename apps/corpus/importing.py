@@ -428,8 +428,8 @@ WITH clashing AS (
     CROSS JOIN LATERAL (
         SELECT example.content_hash FROM corpus_policyexample
         JOIN corpus_example example ON example.id = example_id
-        WHERE policy_id = (SELECT %(policy)s) AND external_id = incoming.external_id AND external_id <> ''
-        LIMIT 1
+        WHERE policy_id = (SELECT %(policy)s) AND external_id = incoming.external_id
+            AND external_id <> '' LIMIT 1
     ) there
     WHERE there.content_hash <> incoming.content_hash
     UNION
