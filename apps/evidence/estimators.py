@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
-from scipy.stats import t as student
+from scipy.special import betaincinv, stdtrit
 
 ENOUGH = 10
 _TAIL = 0.025
@@ -104,7 +103,8 @@ def effective_size(successes: Booleans, weights: Floats, value: float) -> float:
     if variance <= 0:
         return kish
     effective = min(value * (1 - value) / variance, kish)
-    narrow, wide = student.ppf(1 - _TAIL, n - 1), student.ppf(1 - _TAIL, max(effective - 1, 1))
+    # quantiles of Student's t
+    narrow, wide = stdtrit(n - 1, 1 - _TAIL), stdtrit(max(effective - 1, 1), 1 - _TAIL)
     return float(min(kish, effective * (narrow / wide) ** 2))
 
 

@@ -56,8 +56,7 @@ class Command(BaseCommand):
         supervisor = Supervisor(services(host, port), environment)
         _write_running(address, owner_url, application_url)
         try:
-            supervisor.start()
-            _wait_for(host, port)
+            supervisor.start(host, port)
             self.stdout.write(self.style.SUCCESS(f"Parapet is at {address}   (Ctrl-C stops it)"))
             self.stdout.flush()
             supervisor.watch()
@@ -131,7 +130,7 @@ class Service:
 
 
 def services(host: str, port: int) -> list[Service]:
-    """What runs beside the database."""
+    """What runs beside the database, the web server first."""
     granian = [
         *_module("granian"),
         "--interface=wsgi",
@@ -166,10 +165,14 @@ class Supervisor:
         self.environment = environment
         self.stopping = False
 
-    def start(self) -> None:
+    def start(self, host: str, port: int) -> None:
+        """The web server first, since somebody waits for it; the workers once it answers."""
         signal.signal(signal.SIGTERM, self._ask_to_stop)
         signal.signal(signal.SIGINT, self._ask_to_stop)
-        for service in self.services:
+        web, *others = self.services
+        self._launch(web)
+        _wait_for(host, port)
+        for service in others:
             self._launch(service)
 
     def watch(self) -> None:
