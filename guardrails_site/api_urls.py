@@ -8,6 +8,7 @@ from apps.evidence import api as evidence
 from apps.guardrails import api as guardrails
 from apps.labeling import api as labeling
 from apps.policies import api as policies
+from apps.runtime import api as runtime
 from apps.training import api as training
 from guardrails_site.views import SchemaView
 
@@ -57,6 +58,9 @@ urlpatterns = [
         evidence.EvaluationItems.as_view(),
         name="evaluation_items",
     ),
+    path("check", runtime.Check.as_view(), name="check"),
+    path("decisions", runtime.DecisionList.as_view(), name="decisions"),
+    path("decisions/<uuid:decision>", runtime.DecisionDetail.as_view(), name="decision"),
     path("members", accounts.MemberList.as_view(), name="members"),
     path("members/<uuid:member>", accounts.MemberDetail.as_view(), name="member"),
     path("tokens", accounts.TokenList.as_view(), name="tokens"),

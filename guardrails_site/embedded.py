@@ -49,6 +49,7 @@ APPEND_ONLY = (
     "labeling_label",
     "labeling_datasetversion",
     "evidence_evaluation",
+    "runtime_decision",
 )
 
 

@@ -49,6 +49,7 @@ INSTALLED_APPS = [
     "apps.guardrails",
     "apps.evidence",
     "apps.training",
+    "apps.runtime",
     "guardrails_site",
 ]
 

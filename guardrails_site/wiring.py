@@ -19,6 +19,7 @@ from apps.labeling import labels
 from apps.labeling import permissions as labeling_permissions  # noqa: F401
 from apps.labeling.queue import open_slots
 from apps.policies import permissions as policies_permissions  # noqa: F401
+from apps.runtime import permissions as runtime_permissions  # noqa: F401
 from apps.training import permissions as training_permissions  # noqa: F401
 from apps.training import runs
 from apps.training import tasks as training_tasks  # noqa: F401

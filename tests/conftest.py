@@ -26,6 +26,21 @@ def _settings_of_tests() -> None:
     settings.PASSWORD_HASHERS = ["tests.hashers.OneRound"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _decisions_are_not_written_beside_tests() -> None:
+    """A thread of its own would write after the test that asked for it has undone its data."""
+    from apps.runtime.recording import recorder
+
+    recorder._start = lambda: None  # type: ignore[method-assign]
+
+
+@pytest.fixture(autouse=True)
+def _every_test_builds_its_own_bundles() -> None:
+    from apps.runtime import bundles
+
+    bundles.forget()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything that needs the running site runs in one process, one after another."""
     for item in items:

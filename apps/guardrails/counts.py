@@ -60,10 +60,13 @@ def example_counts(examples: Sequence[UUID]) -> features.Counts:
     blobs: dict[UUID, bytes] = {}
     wanted = list(dict.fromkeys(examples))
     for start in range(0, len(wanted), 5000):
-        rows = ExampleCounts.objects.filter(
-            pk__in=wanted[start : start + 5000], extractor_version=features.EXTRACTOR_VERSION
-        ).values_list("pk", "counts")
-        blobs.update((pk, bytes(counts)) for pk, counts in rows)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT example_id, counts FROM guardrails_examplecounts"
+                " WHERE example_id = ANY(%s) AND extractor_version = %s",
+                [wanted[start : start + 5000], features.EXTRACTOR_VERSION],
+            )
+            blobs.update(cursor.fetchall())
     missing = sorted(pk for pk in wanted if pk not in blobs)
     for start in range(0, len(missing), _CHUNK):
         blobs.update(_extract(missing[start : start + _CHUNK]))

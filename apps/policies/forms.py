@@ -45,6 +45,9 @@ class SettingsForm(forms.ModelForm):
             "retrain_every_hours",
             "audit_fraction",
             "audit_share",
+            "mode",
+            "on_failure",
+            "level",
         ]
         labels = {
             "target_false_positive_rate": "Good traffic that may be stopped",
@@ -54,11 +57,17 @@ class SettingsForm(forms.ModelForm):
             "retrain_every_hours": "Retrain every so many hours",
             "audit_fraction": "Share of new texts kept for audit",
             "audit_share": "Share of draws that are audit draws",
+            "mode": "What the check API does with it",
+            "on_failure": "When its guardrail fails",
+            "level": "Level",
         }
         help_texts = {
             "target_false_positive_rate": "0.05 aims at 5 %. The first target that is set counts.",
             "audit_fraction": "Fixed per text when it arrives; a change is for later texts.",
             "audit_share": "More audit labels: narrower intervals. Fewer: faster learning.",
+            "mode": "Shadow decides and is recorded, but never acts.",
+            "on_failure": "Closed advises to block, open to let through.",
+            "level": "A higher level's allowed rules lift lower blocks; nothing lifts its own.",
         }
 
     def split(self) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -61,6 +61,26 @@ class Policy(models.Model):
         ACTIVE = "active"
         RETIRED = "retired"
 
+    class Level(TextChoices):
+        """Whose word it is; the first binds those after it."""
+
+        PLATFORM = "platform"
+        ORGANISATION = "organisation"
+        APPLICATION = "application"
+
+    class Mode(TextChoices):
+        """Off: not looked at. Shadow: decides and is recorded, never acts. Enforce: acts."""
+
+        OFF = "off"
+        SHADOW = "shadow"
+        ENFORCE = "enforce"
+
+    class OnFailure(TextChoices):
+        """What is advised when an enforced policy cannot judge: let through, or block."""
+
+        OPEN = "open"
+        CLOSED = "closed"
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="policies")
     slug = models.SlugField(max_length=60)
@@ -92,6 +112,9 @@ class Policy(models.Model):
     audit_share = models.FloatField(
         default=0.3, validators=[MinValueValidator(0.0), MaxValueValidator(1.0)]
     )
+    level = models.CharField(max_length=12, choices=Level.choices, default=Level.APPLICATION)
+    mode = models.CharField(max_length=7, choices=Mode.choices, default=Mode.SHADOW)
+    on_failure = models.CharField(max_length=6, choices=OnFailure.choices, default=OnFailure.CLOSED)
     created_at = models.DateTimeField(auto_now_add=True)
     own_role: str | None
 

@@ -21,7 +21,15 @@ _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}\Z")
 _ADDRESSES = ("new",)  # /policies/new/ is a page
 TARGETS = ("false_positive_rate", "recall", "cost_ratio")
 NOTHING = Specification(stages=())
-SETTINGS = ("retrain_after", "retrain_every_hours", "audit_fraction", "audit_share")
+SETTINGS = (
+    "retrain_after",
+    "retrain_every_hours",
+    "audit_fraction",
+    "audit_share",
+    "level",
+    "mode",
+    "on_failure",
+)
 
 
 @transaction.atomic

@@ -209,10 +209,14 @@ def test_the_settings_page_saves_with_empty_targets(owner: Any, policy: Policy) 
         "retrain_every_hours": "",
         "audit_fraction": "0.2",
         "audit_share": "0.5",
+        "mode": "enforce",
+        "on_failure": "open",
+        "level": "platform",
     }
     assert factories.page_client(owner).post("/policies/doses/settings/", fields).status_code == 302
     saved = Policy.objects.get()
     assert (saved.target_false_positive_rate, saved.target_recall) == (0.02, None)
+    assert (saved.mode, saved.on_failure, saved.level) == ("enforce", "open", "platform")
 
 
 @pytest.mark.parametrize("settings", [{"audit_fraction": 0.01}, {"audit_share": 1.1}, {"x": 1}])

@@ -26,6 +26,7 @@ from apps.guardrails import serializers as guardrails_shapes
 from apps.labeling import serializers as labeling_shapes
 from apps.policies import forms as policies_forms
 from apps.policies import serializers as policies_shapes
+from apps.runtime import serializers as runtime_shapes
 from tests import factories
 from tests.hostile import ROOT, Hostile, counts, texts
 from tests.survival.conftest import World
@@ -351,6 +352,7 @@ CHOOSING: dict[tuple[str, str], list[list[str]]] = {
     ("api:policy", "PATCH"): [["targets"], ["settings"], ["retired"]],
     ("api:draft", "PUT"): [["stages"], ["rules"]],
     ("api:roles", "PUT"): [["member"], ["role"]],
+    ("api:check", "POST"): [["stage"], ["policies"], ["messages"], ["tool_call"], ["passages"]],
     ("api:labels", "POST"): [["lease"], ["verdict"], ["rules"], ["severity", "seconds", "next"]],
     ("api:members", "POST"): [["email"], ["role"]],
     ("api:member", "PATCH"): [["role"]],
@@ -371,7 +373,7 @@ CHOOSING: dict[tuple[str, str], list[list[str]]] = {
     ],
     ("policies:settings", "POST"): [[
         "target_false_positive_rate", "target_recall", "target_cost_ratio", "retrain_after",
-        "retrain_every_hours", "audit_fraction", "audit_share",
+        "retrain_every_hours", "audit_fraction", "audit_share", "mode", "on_failure", "level",
     ]],
     ("policies:set_role", "POST"): [["member"], ["role"]],
     ("policies:retire", "POST"): [["retired"]],
@@ -381,7 +383,7 @@ CHOOSING: dict[tuple[str, str], list[list[str]]] = {
 }  # fmt: skip
 FIELDS = [(route, how, group) for (route, how), groups in CHOOSING.items() for group in groups]
 # what the API takes as a list or as an object of texts
-AS_LIST, AS_OBJECT = {"rules", "stages", "scopes"}, {"targets", "settings"}
+AS_LIST, AS_OBJECT = {"rules", "stages", "scopes", "policies"}, {"targets", "settings"}
 
 
 @pytest.mark.parametrize(("route", "method", "fields"), FIELDS)
@@ -861,10 +863,16 @@ KNOWN = {
     "NewPolicyForm": {"name", "slug"},
     "SettingsForm": {
         "target_false_positive_rate", "target_recall", "target_cost_ratio", "retrain_after",
-        "retrain_every_hours", "audit_fraction", "audit_share",
+        "retrain_every_hours", "audit_fraction", "audit_share", "mode", "on_failure", "level",
     },
+    "CheckIn": {"stage", "text", "messages", "tool_call", "passages", "policies"},
+    "MessageIn": {"role", "content"},
+    "ToolCallIn": {"name", "arguments"},
 }  # fmt: skip
-SHAPES = (accounts_shapes, corpus_shapes, guardrails_shapes, labeling_shapes, policies_shapes)
+SHAPES = (
+    accounts_shapes, corpus_shapes, guardrails_shapes, labeling_shapes, policies_shapes,
+    runtime_shapes,
+)  # fmt: skip
 FORMS = (accounts_forms, corpus_forms, policies_forms)
 
 

@@ -9,6 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from apps.policies import services
+from apps.runtime import checking
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -23,7 +24,7 @@ PATHS = [
     "/api/v1/imports/{job}/errors", "/api/v1/members", "/api/v1/tokens", "/api/v1/audit",
     "/api/v1/policies/doses/roles", "/api/v1/policies/doses/runs",
     "/api/v1/policies/doses/models", "/api/v1/policies/doses/evaluations",
-    "/api/v1/evaluations/{evaluation}/items",
+    "/api/v1/evaluations/{evaluation}/items", "/api/v1/decisions",
 ]  # fmt: skip
 
 
@@ -57,6 +58,7 @@ def make(slug: str, number: int) -> dict[str, Any]:
         changed = {**factories.SPECIFICATION, "definition": f"Version {count}."}
         services.save_draft(admin, policy=policy, specification=changed, revision=None)
         services.publish_version(admin, policy=policy)
+        checking.check(admin, stage="output", texts=[f"text {count}"]).decision.save()
     api = factories.Api("", factories.page_client(admin))
     evaluation = api.get("policies/doses/evaluations").json()["results"][0]["id"]
     return {"client": api.client, "job": first.pk, "evaluation": evaluation}

@@ -51,7 +51,7 @@ HOSTILE = {
 API_LISTS = [
     "api:policies", "api:versions", "api:models", "api:runs", "api:evaluations", "api:examples",
     "api:sources", "api:imports", "api:import_errors", "api:labels", "api:evaluation_items",
-    "api:members", "api:tokens", "api:audit",
+    "api:members", "api:tokens", "api:audit", "api:decisions",
 ]  # fmt: skip
 PAGE_LISTS = [
     "home", "policies:list", "labeling:choose", "labeling:labels", "corpus:data",

@@ -24,6 +24,8 @@ from apps.labeling import queue
 from apps.policies import services
 from apps.policies.models import Policy
 from apps.policies.permissions import load_policy
+from apps.runtime import checking
+from apps.runtime.models import Decision
 from apps.training import runs
 from tests import factories
 
@@ -132,6 +134,8 @@ def make_space(slug: str, *, policies: str = "") -> Space:
     people.deactivate_member(made["admin"], membership=made["deactivated"].membership)  # type: ignore[arg-type]
     example = PolicyExample.objects.filter(policy=policy).order_by("id").first()
     assert example is not None
+    decision = checking.check(made["admin"], stage="output", texts=["a text"]).decision
+    Decision.objects.bulk_create([decision])
     space.objects = {
         "slug": policy.slug,
         "number": 1,
@@ -145,6 +149,7 @@ def make_space(slug: str, *, policies: str = "") -> Space:
         "evaluation": Evaluation.objects.get(policy=policy).pk,
         "member": made["spare"].membership_id,
         "token": token.pk,
+        "decision": decision.pk,
     }
     return space
 
@@ -246,6 +251,7 @@ def _bodies(space: Space) -> dict[tuple[str, str], Any]:
         ("api:labels", "POST"): {"lease": lease, "verdict": "complies"},
         ("api:skip", "POST"): {"reason": "cannot judge"},
         ("api:run_cancel", "POST"): {},
+        ("api:check", "POST"): {"stage": "output", "text": "a text"},
         ("api:members", "POST"): {"email": f"new@{space.slug}.example", "role": "annotator"},
         ("api:member", "PATCH"): {"role": "owner"},
         ("api:tokens", "POST"): {"member": str(member), "name": "new", "scopes": ["read"]},
@@ -265,6 +271,9 @@ def _bodies(space: Space) -> dict[tuple[str, str], Any]:
             "retrain_after": "30",
             "audit_fraction": "0.3",
             "audit_share": "0.3",
+            "mode": "shadow",
+            "on_failure": "closed",
+            "level": "application",
         },
         ("policies:set_role", "POST"): {"member": str(member), "role": "annotator"},
         ("policies:retire", "POST"): {"retired": "true"},

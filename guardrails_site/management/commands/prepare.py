@@ -8,6 +8,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
 from apps.accounts.models import Workspace
+from apps.runtime import partitions
 
 
 class Command(BaseCommand):
@@ -16,6 +17,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         call_command("migrate", verbosity=0, interactive=False, skip_checks=True)
+        partitions.ensure()
         call_command("collectstatic", verbosity=0, interactive=False, skip_checks=True)
         if not Workspace.objects.exists():
             call_command("demo", skip_checks=True)

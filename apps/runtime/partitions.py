@@ -1,0 +1,42 @@
+"""The months of the decision log: each a partition, so that a month can be dropped as a whole."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from django.db import connection
+
+MONTHS_AHEAD = 24
+
+
+def ensure(months: int = MONTHS_AHEAD) -> list[str]:
+    """Make the partitions from this month on that are missing; needs the role that owns the table.
+
+    Returns their names. What falls into no month is kept in the partition `rest`.
+    """
+    made = []
+    now = datetime.now(UTC)
+    for ahead in range(months):
+        start, end = _month(now, ahead), _month(now, ahead + 1)
+        name = f"runtime_decision_{start:%Y_%m}"
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT to_regclass(%s)", [name])
+            if cursor.fetchone() != (None,):
+                continue
+            cursor.execute(
+                f"CREATE TABLE {name} PARTITION OF runtime_decision"
+                f" FOR VALUES FROM ('{first_id(start)}') TO ('{first_id(end)}')"
+            )
+        made.append(name)
+    return made
+
+
+def first_id(moment: datetime) -> UUID:
+    """The smallest UUIDv7 of a moment: its first 48 bits are milliseconds since 1970."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)
+
+
+def _month(moment: datetime, ahead: int) -> datetime:
+    years, month = divmod(moment.month - 1 + ahead, 12)
+    return datetime(moment.year + years, month + 1, 1, tzinfo=UTC)

@@ -1,0 +1,126 @@
+"""What the check API takes and gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from apps.policies.serializers import WholeTextField
+from apps.policies.specification import STAGES
+from apps.runtime.checking import Checked
+from apps.runtime.models import Decision
+
+
+class MessageIn(serializers.Serializer):
+    role = serializers.CharField(max_length=50)
+    content = WholeTextField()
+
+
+class ToolCallIn(serializers.Serializer):
+    name = WholeTextField(max_length=200)
+    arguments = serializers.JSONField(required=False)
+
+
+class CheckIn(serializers.Serializer):
+    stage = serializers.ChoiceField(choices=STAGES)
+    text = WholeTextField(required=False)
+    messages = MessageIn(many=True, required=False)
+    tool_call = ToolCallIn(required=False)
+    passages = serializers.ListField(child=WholeTextField(), required=False)
+    policies = serializers.ListField(
+        child=serializers.CharField(max_length=60), required=False, max_length=200
+    )
+
+
+class ReasonShape(serializers.Serializer):
+    policy = serializers.CharField()
+    policy_version = serializers.IntegerField()
+    rule = serializers.CharField(allow_null=True)
+    check = serializers.CharField()
+    score = serializers.FloatField()
+    threshold = serializers.FloatField()
+    action = serializers.CharField()
+    level = serializers.CharField()
+    turn = serializers.IntegerField()
+    spans = serializers.ListField(child=serializers.ListField(child=serializers.IntegerField()))
+    lifted_by = serializers.CharField(allow_null=True)
+
+
+class EntryShape(serializers.Serializer):
+    policy = serializers.CharField()
+    policy_version = serializers.IntegerField()
+    check = serializers.CharField()
+    mode = serializers.CharField()
+    status = serializers.ChoiceField(choices=["ran", "skipped", "failed"])
+    why = serializers.CharField()
+    score = serializers.FloatField(allow_null=True)
+    threshold = serializers.FloatField(allow_null=True)
+    action = serializers.CharField()
+    turn = serializers.IntegerField(allow_null=True)
+
+
+class BundleShape(serializers.Serializer):
+    id = serializers.CharField()
+    models = serializers.DictField(child=serializers.IntegerField())
+
+
+class CheckedShape(serializers.Serializer):
+    decision_id = serializers.UUIDField()
+    action = serializers.CharField()
+    degraded = serializers.BooleanField()
+    degraded_by = serializers.ListField(child=serializers.CharField())
+    reasons = ReasonShape(many=True)
+    receipt = EntryShape(many=True)
+    bundle = BundleShape()
+    recorded = serializers.BooleanField()
+    latency_ms = serializers.FloatField()
+
+
+class DecisionShape(serializers.Serializer):
+    decision_id = serializers.UUIDField()
+    at = serializers.DateTimeField()
+    caller = serializers.CharField()
+    stage = serializers.CharField()
+    action = serializers.CharField()
+    finished = serializers.BooleanField()
+    degraded = serializers.BooleanField()
+    degraded_by = serializers.ListField(child=serializers.CharField())
+    reasons = ReasonShape(many=True)
+    receipt = EntryShape(many=True)
+    bundle = serializers.CharField()
+    length = serializers.IntegerField()
+    latency_ms = serializers.FloatField()
+
+
+def show_checked(checked: Checked) -> dict[str, Any]:
+    decision = checked.decision
+    return {
+        "decision_id": decision.pk,
+        "action": decision.action,
+        "degraded": bool(decision.degraded),
+        "degraded_by": decision.degraded,
+        "reasons": decision.reasons,
+        "receipt": decision.receipt,
+        "bundle": {"id": checked.bundle.id, "models": checked.bundle.models},
+        "recorded": checked.recorded,
+        "latency_ms": decision.latency_ms,
+    }
+
+
+def show_decision(decision: Decision) -> dict[str, Any]:
+    return {
+        "decision_id": decision.pk,
+        "at": decision.at,
+        "caller": decision.caller,
+        "stage": decision.stage,
+        "action": decision.action,
+        "finished": decision.finished,
+        "degraded": bool(decision.degraded),
+        "degraded_by": decision.degraded,
+        "reasons": decision.reasons,
+        "receipt": decision.receipt,
+        "bundle": decision.bundle,
+        "length": decision.length,
+        "latency_ms": decision.latency_ms,
+    }

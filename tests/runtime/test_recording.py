@@ -1,0 +1,90 @@
+"""Decisions on their way to the database, and where they lie."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connection
+from django.utils import timezone
+
+from apps.accounts.erase import erase_workspace
+from apps.base.ids import uuid7
+from apps.runtime import partitions, recording
+from apps.runtime.models import Decision
+from tests import factories
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def decision(workspace: Any, **values: Any) -> Decision:
+    given = {
+        "id": uuid7(),
+        "workspace_id": workspace.pk,
+        "at": timezone.now(),
+        "caller": "somebody",
+        "stage": "output",
+        "action": "allow",
+        "finished": True,
+        "degraded": [],
+        "bundle": "b" * 32,
+        "text_hash": b"h" * 32,
+        "length": 3,
+        "latency_ms": 1.0,
+        "reasons": [],
+        "receipt": [],
+    }
+    return Decision(**{**given, **values})
+
+
+def test_what_is_put_is_written_soon() -> None:
+    workspace = factories.make_workspace()
+    recorder = recording.Recorder()
+    decisions = [decision(workspace) for _ in range(3)]
+    assert all(recorder.put(one) for one in decisions)
+    recorder.flush()
+    assert set(Decision.objects.values_list("pk", flat=True)) == {one.pk for one in decisions}
+
+
+def test_what_does_not_fit_is_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = factories.make_workspace()
+    monkeypatch.setattr(recording, "MOST_WAITING", 2)
+    recorder = recording.Recorder()
+    monkeypatch.setattr(recorder, "_start", lambda: None)
+    put = [recorder.put(decision(workspace)) for _ in range(5)]
+    assert put == [True, True, False, False, False]
+    assert recorder.dropped == 3
+
+
+def test_a_decision_lies_in_the_partition_of_its_month() -> None:
+    workspace = factories.make_workspace()
+    Decision.objects.bulk_create([decision(workspace)])
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT tableoid::regclass::text FROM runtime_decision")
+        assert cursor.fetchall() == [(f"runtime_decision_{datetime.now(UTC):%Y_%m}",)]
+
+
+def test_partitions_that_are_there_are_not_made_again() -> None:
+    assert partitions.ensure() == []
+
+
+def test_nobody_can_change_a_decision() -> None:
+    workspace = factories.make_workspace()
+    Decision.objects.bulk_create([decision(workspace)])
+    with pytest.raises(DatabaseError):
+        Decision.objects.update(action="block")
+
+
+def test_a_workspace_is_erased_with_its_decisions() -> None:
+    workspace, other = factories.make_workspace(), factories.make_workspace()
+    Decision.objects.bulk_create([decision(workspace), decision(other)])
+    erase_workspace(workspace)
+    assert list(Decision.objects.values_list("workspace_id", flat=True)) == [other.pk]
+
+
+def test_the_hash_of_a_text_is_the_workspaces_own() -> None:
+    one, other = factories.make_workspace(), factories.make_workspace(split_seed=8)
+    assert recording.text_hash(one, ["a", "b"]) == recording.text_hash(one, ["a", "b"])
+    assert recording.text_hash(one, ["a", "b"]) != recording.text_hash(one, ["ab"])
+    assert recording.text_hash(one, ["a"]) != recording.text_hash(other, ["a"])
