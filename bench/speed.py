@@ -266,7 +266,8 @@ class Bench:
             for start in range(0, self.examples, 100_000):
                 count = min(100_000, self.examples - start)
                 import_lines(self.api, slug, lines(texts(count, 100, seed=100 + start)))
-            time.sleep(75)  # PostgreSQL vacuums within the minute after an import
+            # PostgreSQL vacuums within the minute after an import, the longer the more came
+            time.sleep(75 + self.examples / 5_000)
         return slug
 
     def _annotator(self, slug: str, number: int) -> httpx.Client:
