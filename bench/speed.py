@@ -40,10 +40,13 @@ RULES = [
 WORDS = Path(__file__).with_name("words.txt").read_text().split()
 
 
-def texts(count: int, size: int, seed: int = 1) -> Iterator[dict[str, Any]]:
-    """`count` texts of about `size` bytes from a fixed seed; a third violate by their words."""
+def texts(count: int, size: int, seed: int = 1, first: int = 0) -> Iterator[dict[str, Any]]:
+    """`count` texts of about `size` bytes from a fixed seed; a third violate by their words.
+
+    Their ids end in numbers from `first` on: one id may not name two texts.
+    """
     draw = random.Random(seed)
-    for number in range(count):
+    for number in range(first, first + count):
         violates = draw.random() < 0.33
         words = draw.choices(WORDS, k=max(3, size // 7))
         words[draw.randrange(len(words))] = draw.choice(
@@ -265,7 +268,9 @@ class Bench:
             make_policy(self.api, slug)
             for start in range(0, self.examples, 100_000):
                 count = min(100_000, self.examples - start)
-                import_lines(self.api, slug, lines(texts(count, 100, seed=100 + start)))
+                body = lines(texts(count, 100, seed=100 + start, first=start))
+                _, job = import_lines(self.api, slug, body)
+                assert job["new"] == count, _counts(job)
             # PostgreSQL vacuums within the minute after an import, the longer the more came
             time.sleep(75 + self.examples / 5_000)
         return slug
