@@ -13,7 +13,8 @@ MONTHS_AHEAD = 24
 def ensure(months: int = MONTHS_AHEAD) -> list[str]:
     """Make the partitions from this month on that are missing; needs the role that owns the table.
 
-    Returns their names. What falls into no month is kept in the partition `rest`.
+    Returns their names. What falls into no month is kept in the partition `rest`; a month that has
+    decisions there stays there.
     """
     made = []
     now = datetime.now(UTC)
@@ -21,8 +22,12 @@ def ensure(months: int = MONTHS_AHEAD) -> list[str]:
         start, end = _month(now, ahead), _month(now, ahead + 1)
         name = f"runtime_decision_{start:%Y_%m}"
         with connection.cursor() as cursor:
-            cursor.execute("SELECT to_regclass(%s)", [name])
-            if cursor.fetchone() != (None,):
+            cursor.execute(
+                "SELECT to_regclass(%s) IS NOT NULL OR EXISTS (SELECT FROM runtime_decision_rest"
+                " WHERE id >= %s AND id < %s)",
+                [name, first_id(start), first_id(end)],
+            )
+            if cursor.fetchone() == (True,):
                 continue
             cursor.execute(
                 f"CREATE TABLE {name} PARTITION OF runtime_decision"

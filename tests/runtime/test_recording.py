@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import DatabaseError, connection
@@ -67,6 +68,21 @@ def test_a_decision_lies_in_the_partition_of_its_month() -> None:
 
 def test_partitions_that_are_there_are_not_made_again() -> None:
     assert partitions.ensure() == []
+
+
+def test_a_month_that_lies_in_the_rest_stays_there() -> None:
+    workspace = factories.make_workspace()
+    later = datetime.now(UTC) + timedelta(days=31 * partitions.MONTHS_AHEAD + 31)
+    first = UUID(int=partitions.first_id(later).int + 1)
+    Decision.objects.bulk_create([decision(workspace, id=first)])
+    made = partitions.ensure(partitions.MONTHS_AHEAD + 3)
+    try:
+        assert f"runtime_decision_{later:%Y_%m}" not in made
+        assert len(made) == 2
+    finally:
+        with connection.cursor() as cursor:
+            for name in made:
+                cursor.execute(f"DROP TABLE {name}")
 
 
 def test_nobody_can_change_a_decision() -> None:
