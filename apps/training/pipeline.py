@@ -144,7 +144,9 @@ def _learn(run: TrainingRun, frozen: Frozen, texts: features.Counts) -> classifi
             frozen.documents,
             seed=run.seed,
             folds=classifier.folds_for(len(frozen.rows)),
-            progress=lambda done, of: _say(run, 0.2 + 0.6 * done / of, f"fit {done} of {of}"),
+            progress=lambda done, of: _say(
+                run, 0.2 + 0.6 * done / of, f"fit {done} of {of}" if done else run.step
+            ),
         )
     except classifier.TooFewGroups:
         raise CannotTrain(
