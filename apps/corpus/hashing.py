@@ -9,18 +9,20 @@ import hashlib
 import hmac
 import re
 import unicodedata
+from collections.abc import Iterable
 
 _FOLDED_AWAY = re.compile(r"[\W\d_]+")
 
 
 def content_hash(prompt: str, output: str, context: str) -> bytes:
     """SHA-256 over prompt, output and context, each with its length in front."""
-    digest = hashlib.sha256()
-    for part in (prompt, output, context):
-        data = part.encode()
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
-    return digest.digest()
+    return hashlib.sha256(framed([prompt, output, context])).digest()
+
+
+def framed(texts: Iterable[str]) -> bytes:
+    """The texts one after the other, each with its length in front: no two lists look alike."""
+    encoded = [text.encode() for text in texts]
+    return b"".join(len(data).to_bytes(8, "little") + data for data in encoded)
 
 
 def near_twin_key(output: str) -> str:

@@ -20,9 +20,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 
-ACTIONS = ("allow", "flag", "redact", "rewrite", "escalate", "block")
+from apps.policies.specification import ACTIONS, POLARITIES
+
 LEVELS = ("platform", "organisation", "application")
-POLARITIES = ("disallowed", "allowed")
 _RESTRICTS = {action: place for place, action in enumerate(ACTIONS)}
 _AUTHORITY = {level: place for place, level in enumerate(LEVELS)}
 

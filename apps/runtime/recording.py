@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import hashlib
 import hmac
 import logging
 import queue
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from apps.accounts.models import Workspace
+from apps.corpus.hashing import framed
 from apps.runtime.models import Decision
 
 MOST_WAITING = 10_000
@@ -105,9 +105,4 @@ recorder = Recorder()
 
 def text_hash(workspace: Workspace, texts: Sequence[str]) -> bytes:
     """HMAC-SHA256 by the workspace's key, without which a short text cannot be guessed from it."""
-    digest = hmac.new(bytes(workspace.split_key), b"decision", hashlib.sha256)
-    for text in texts:
-        data = text.encode()
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
-    return digest.digest()
+    return hmac.digest(bytes(workspace.split_key), b"decision" + framed(texts), "sha256")

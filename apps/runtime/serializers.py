@@ -65,62 +65,59 @@ class BundleShape(serializers.Serializer):
     models = serializers.DictField(child=serializers.IntegerField())
 
 
-class CheckedShape(serializers.Serializer):
+class AnswerShape(serializers.Serializer):
+    """What an answer and its record both say."""
+
     decision_id = serializers.UUIDField()
     action = serializers.CharField()
     degraded = serializers.BooleanField()
     degraded_by = serializers.ListField(child=serializers.CharField())
     reasons = ReasonShape(many=True)
     receipt = EntryShape(many=True)
-    bundle = BundleShape()
-    recorded = serializers.BooleanField()
     latency_ms = serializers.FloatField()
 
 
-class DecisionShape(serializers.Serializer):
-    decision_id = serializers.UUIDField()
+class CheckedShape(AnswerShape):
+    bundle = BundleShape()
+    recorded = serializers.BooleanField()
+
+
+class DecisionShape(AnswerShape):
     at = serializers.DateTimeField()
     caller = serializers.CharField()
     stage = serializers.CharField()
-    action = serializers.CharField()
     finished = serializers.BooleanField()
-    degraded = serializers.BooleanField()
-    degraded_by = serializers.ListField(child=serializers.CharField())
-    reasons = ReasonShape(many=True)
-    receipt = EntryShape(many=True)
     bundle = serializers.CharField()
     length = serializers.IntegerField()
-    latency_ms = serializers.FloatField()
 
 
 def show_checked(checked: Checked) -> dict[str, Any]:
-    decision = checked.decision
     return {
-        "decision_id": decision.pk,
-        "action": decision.action,
-        "degraded": bool(decision.degraded),
-        "degraded_by": decision.degraded,
-        "reasons": decision.reasons,
-        "receipt": decision.receipt,
+        **_show_answer(checked.decision),
         "bundle": {"id": checked.bundle.id, "models": checked.bundle.models},
         "recorded": checked.recorded,
-        "latency_ms": decision.latency_ms,
     }
 
 
 def show_decision(decision: Decision) -> dict[str, Any]:
     return {
-        "decision_id": decision.pk,
+        **_show_answer(decision),
         "at": decision.at,
         "caller": decision.caller,
         "stage": decision.stage,
-        "action": decision.action,
         "finished": decision.finished,
+        "bundle": decision.bundle,
+        "length": decision.length,
+    }
+
+
+def _show_answer(decision: Decision) -> dict[str, Any]:
+    return {
+        "decision_id": decision.pk,
+        "action": decision.action,
         "degraded": bool(decision.degraded),
         "degraded_by": decision.degraded,
         "reasons": decision.reasons,
         "receipt": decision.receipt,
-        "bundle": decision.bundle,
-        "length": decision.length,
         "latency_ms": decision.latency_ms,
     }

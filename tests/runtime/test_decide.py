@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.runtime.decide import ACTIONS, LEVELS, Finding, decide, restricts_more, table
+from apps.policies.specification import ACTIONS
+from apps.runtime.decide import LEVELS, Finding, decide, restricts_more, table
 
 ROOT = Path(__file__).resolve().parents[2]
 
