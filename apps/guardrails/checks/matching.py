@@ -1,0 +1,114 @@
+"""Patterns on texts in linear time: google-re2, on the text as received and on its normal form.
+
+Python's own `re` never sees a pattern that a person wrote. Django-free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import re2
+
+from apps.guardrails.checks.interface import Span, Subject
+
+MAXIMUM_MEMORY = 8 * 2**20
+MAXIMUM_PATTERN = 1_000
+_MOST_MATCHES = 200
+
+
+class PatternRefused(ValueError):
+    """What is wrong with a pattern, in words for its writer."""
+
+
+class Patterns:
+    """Several patterns, looked for together.
+
+    Args:
+        patterns: in RE2's syntax.
+        ignore_case: match on case-folded text as well, without regard to case.
+        group: what of a match is told: 0 all of it, or the group of this number.
+
+    Raises:
+        PatternRefused: for the first one that RE2 does not take.
+    """
+
+    def __init__(self, patterns: Sequence[str], *, ignore_case: bool, group: int = 0) -> None:
+        self._ignore_case = ignore_case
+        self._group = group
+        options = _options(ignore_case)
+        self._each = [_compiled(pattern, options) for pattern in patterns]
+        self._any = _any_of(patterns, options)
+
+    def spans(self, subject: Subject) -> list[tuple[int, Span]]:
+        """(number of the pattern, where it matches in the text as received), in that order."""
+        hits = self._look(subject.encoded, subject.text)
+        form = subject.folded if self._ignore_case else subject.plain
+        if form is not None:
+            hits += [(n, form.back(*span)) for n, span in self._look(form.encoded, form.text)]
+        return sorted(set(hits))
+
+    def _look(self, encoded: bytes, text: str) -> list[tuple[int, Span]]:
+        # one pass tells for nearly every text that there is nothing
+        if self._any is not None and self._any.search(encoded) is None:
+            return []
+        hits = []
+        for number, pattern in enumerate(self._each):
+            for start, end in self._matches(pattern, encoded):
+                if not text.isascii():
+                    start, end = _code_points(encoded, start), _code_points(encoded, end)
+                hits.append((number, (start, end)))
+        return hits
+
+    def _matches(self, pattern: re2._Regexp, encoded: bytes) -> list[Span]:
+        spans: list[Span] = []
+        at = 0
+        while at <= len(encoded) and len(spans) < _MOST_MATCHES:
+            match = pattern.search(encoded, at)
+            if match is None:
+                break
+            span: Span = match.span(self._group)
+            spans.append(span)
+            # a match of nothing must not stop the search; the next one may share its boundary
+            at = span[1] if span[1] > at else at + 1
+        return spans
+
+
+def _options(ignore_case: bool) -> re2.Options:
+    options = re2.Options()
+    options.max_mem = MAXIMUM_MEMORY
+    options.log_errors = False
+    options.case_sensitive = not ignore_case
+    return options
+
+
+def _compiled(pattern: str, options: re2.Options) -> re2._Regexp:
+    if len(pattern) > MAXIMUM_PATTERN:
+        raise PatternRefused(f"At most {MAXIMUM_PATTERN:,} characters.")
+    try:
+        return re2.compile(pattern.encode(), options)
+    except re2.error as error:
+        said = error.args[0] if error.args else b""
+        told = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+        raise PatternRefused(
+            f"RE2 does not take this pattern ({told.split(':')[0] or 'invalid'}). Look-around and "
+            "back-references are not supported; neither are very large repetitions."
+        ) from None
+
+
+def _any_of(patterns: Sequence[str], options: re2.Options) -> re2._Regexp | None:
+    r"""All patterns as alternatives of one; None where that would be another pattern, or too large.
+
+    Not RE2's Set: it says "no match" when its automaton runs out of memory, and nobody would know.
+    A plain pattern goes on with a slower engine then. An open \Q would swallow what follows it.
+    """
+    if len(patterns) < 2 or any(r"\Q" in pattern for pattern in patterns):
+        return None
+    try:
+        return re2.compile("|".join(f"(?:{pattern})" for pattern in patterns).encode(), options)
+    except re2.error:
+        return None
+
+
+def _code_points(encoded: bytes, position: int) -> int:
+    """A position in bytes as one in code points (a byte that goes on has the form 10xxxxxx)."""
+    return len(encoded[:position].decode(errors="ignore"))

@@ -1,0 +1,95 @@
+"""Texts as rules should see them: without the disguises of Unicode, with the way back.
+
+NFKC, without invisible characters, optionally case-folded (safety.md 3.5). Offsets lead back to
+code points of the text as received. Django-free.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+
+MAXIMUM_EXPANSION = 4
+"""One cluster of characters becomes at most so many times as many; a few would become 18."""
+
+# soft hyphen, Mongolian vowel separator, zero-width and bidi marks, fillers, variation selectors,
+# byte order mark, tag characters
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """A normal form; `origin[i]` is where its character i stands in the text as received."""
+
+    text: str
+    encoded: bytes
+    origin: tuple[int, ...]
+    length: int
+
+    def back(self, start: int, end: int) -> tuple[int, int]:
+        """The span of the text as received that became [start, end) of this form."""
+        if start >= end:
+            at = self.origin[start] if start < len(self.origin) else self.length
+            return at, at
+        last = self.origin[end - 1]
+        after = next((at for at in self.origin[end:] if at > last), self.length)
+        return self.origin[start], after
+
+
+def plain(text: str) -> Form | None:
+    """NFKC without invisible characters; None when the text is that already."""
+    if text.isascii():
+        return None
+    form = _form(text, fold=False)
+    return None if form.text == text else form
+
+
+def folded(text: str) -> Form | None:
+    """The same, case-folded; None when the text is ASCII: engines fold that themselves."""
+    if text.isascii():
+        return None
+    form = _form(text, fold=True)
+    return None if form.text == text else form
+
+
+def fold(text: str) -> str:
+    """The folded form alone, for words that are compared with folded texts."""
+    return text.casefold() if text.isascii() else _form(text, fold=True).text
+
+
+def _form(text: str, *, fold: bool) -> Form:
+    parts: list[str] = []
+    origin: list[int] = []
+    for start, cluster in _clusters(text):
+        part = _normal(cluster, fold)
+        parts.append(part)
+        origin += [start] * len(part)
+    normal = "".join(parts)
+    return Form(normal, normal.encode(), tuple(origin), len(text))
+
+
+def _clusters(text: str) -> list[tuple[int, str]]:
+    """Each character with the marks that combine with it, which normalise together."""
+    clusters: list[tuple[int, str]] = []
+    for at, character in enumerate(text):
+        if clusters and unicodedata.combining(character):
+            start, before = clusters[-1]
+            if len(before) < 32:
+                clusters[-1] = (start, before + character)
+                continue
+        clusters.append((at, character))
+    return clusters
+
+
+@lru_cache(maxsize=20_000)
+def _normal(cluster: str, fold: bool) -> str:
+    visible = _INVISIBLE.sub("", cluster)
+    normal = unicodedata.normalize("NFKC", visible)
+    if fold:
+        normal = unicodedata.normalize("NFKC", normal.casefold())
+    return normal[: MAXIMUM_EXPANSION * len(cluster)]
