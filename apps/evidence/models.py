@@ -85,3 +85,34 @@ class Refresh(models.Model):
 
     def __str__(self) -> str:
         return str(self.policy)
+
+
+class MustPassCase(models.Model):
+    """A text whose verdict is known; every candidate has to get it right before it goes live.
+
+    Args:
+        expected: violates or complies.
+        why: in words, and where it comes from, e.g. an incident.
+    """
+
+    class Expected(models.TextChoices):
+        VIOLATES = "violates"
+        COMPLIES = "complies"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    policy = models.ForeignKey(Policy, models.CASCADE, related_name="cases", db_index=False)
+    text = models.TextField()
+    expected = models.CharField(max_length=8, choices=Expected.choices)
+    why = models.CharField(max_length=2000)
+    made_by = models.CharField(max_length=300)
+    made_at = models.DateTimeField(auto_now_add=True)
+    withdrawn_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            # the list of a policy's cases, and those that count
+            models.Index(fields=["policy", "id"], name="case_list"),
+        ]
+
+    def __str__(self) -> str:
+        return f"case of {self.policy}: {self.expected}"

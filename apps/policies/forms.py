@@ -46,7 +46,9 @@ class SettingsForm(forms.ModelForm):
             "audit_fraction",
             "audit_share",
             "mode",
+            "rollout",
             "on_failure",
+            "safe_completion",
             "level",
         ]
         labels = {
@@ -58,7 +60,9 @@ class SettingsForm(forms.ModelForm):
             "audit_fraction": "Share of new texts kept for audit",
             "audit_share": "Share of draws that are audit draws",
             "mode": "What the check API does with it",
+            "rollout": "Percent of traffic it acts on",
             "on_failure": "When its guardrail fails",
+            "safe_completion": "What is said instead of a rewritten output",
             "level": "Level",
         }
         help_texts = {
@@ -66,6 +70,7 @@ class SettingsForm(forms.ModelForm):
             "audit_fraction": "Fixed per text when it arrives; a change is for later texts.",
             "audit_share": "More audit labels: narrower intervals. Fewer: faster learning.",
             "mode": "Shadow decides and is recorded, but never acts.",
+            "rollout": "Enforced for this share, by a stable hash; the rest stays in shadow.",
             "on_failure": "Closed advises to block, open to let through.",
             "level": "A higher level's allowed rules lift lower blocks; nothing lifts its own.",
         }

@@ -115,6 +115,14 @@ class Policy(models.Model):
     level = models.CharField(max_length=12, choices=Level.choices, default=Level.APPLICATION)
     mode = models.CharField(max_length=7, choices=Mode.choices, default=Mode.SHADOW)
     on_failure = models.CharField(max_length=6, choices=OnFailure.choices, default=OnFailure.CLOSED)
+    # the share of traffic an enforced policy acts on, in percent; the rest is in shadow
+    rollout = models.PositiveSmallIntegerField(
+        default=100, validators=[MinValueValidator(1), MaxValueValidator(100)]
+    )
+    # what is said instead of an output where the action is rewrite
+    safe_completion = models.CharField(max_length=2000, default="Sorry, I cannot help with that.")
+    # the categories of taxonomies it stands for, as "openai/hate"
+    categories = models.JSONField(default=list, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     own_role: str | None
 
@@ -234,3 +242,48 @@ class Rule(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class Taxonomy(models.Model):
+    """A workspace's own list of harm categories; the built-in ones are in taxonomies.py.
+
+    Args:
+        categories: [{"code", "name", "about"}], in order.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    workspace = models.ForeignKey(
+        Workspace, models.CASCADE, related_name="taxonomies", db_index=False
+    )
+    slug = models.SlugField(max_length=60)
+    name = models.CharField(max_length=200)
+    categories = models.JSONField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "slug"], name="taxonomy_slug_unique")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CategoryMapping(models.Model):
+    """What a workspace says a category means in other taxonomies, in place of the built-in word.
+
+    Args:
+        source: "llama_guard/S10"; targets: ["openai/hate", ...], [] for none.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+", db_index=False)
+    source = models.CharField(max_length=121)
+    targets = models.JSONField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "source"], name="mapping_source_unique")
+        ]
+
+    def __str__(self) -> str:
+        return self.source

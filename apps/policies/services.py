@@ -29,6 +29,8 @@ SETTINGS = (
     "level",
     "mode",
     "on_failure",
+    "rollout",
+    "safe_completion",
 )
 
 

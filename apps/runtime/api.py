@@ -35,8 +35,9 @@ class Check(Endpoint):
         checked = checking.check(
             self.actor,
             stage=data["stage"],
-            texts=checking.texts_of(data),
+            content=data,
             policies=data.get("policies"),
+            key=data.get("context", {}).get("key", ""),
         )
         answer = shapes.show_checked(checked)
         if not checked.judgement.finished:

@@ -3,50 +3,70 @@
 from __future__ import annotations
 
 import json
+import random
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from django.utils import timezone
 
 from apps.accounts.actor import Actor
+from apps.accounts.models import Workspace
 from apps.base.gate import check_text
 from apps.base.ids import uuid7
 from apps.base.problems import FieldError, Problem
-from apps.runtime import bundles
+from apps.guardrails.checks.interface import Subject
+from apps.runtime import bundles, texts
 from apps.runtime.judging import Bundle, Judgement, judge
-from apps.runtime.models import Decision
+from apps.runtime.models import Decision, DecisionText
 from apps.runtime.recording import recorder, text_hash
 
 MAXIMUM_BYTES = 64 * 1024
 MAXIMUM_TURNS = 200
+CONTENTS = ("text", "messages", "tool_call", "passages")
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A judgement and where it is on record."""
+    """A judgement and where it is on record.
+
+    Args:
+        output: what may pass instead, in the shape of what was sent: one text or a list.
+    """
 
     judgement: Judgement
     decision: Decision
     bundle: Bundle
     recorded: bool
+    output: str | list[str] | None
 
 
 def check(
-    actor: Actor, *, stage: str, texts: Sequence[str], policies: Collection[str] | None = None
+    actor: Actor,
+    *,
+    stage: str,
+    content: Mapping[str, Any],
+    policies: Collection[str] | None = None,
+    key: str = "",
 ) -> Checked:
-    """Judge texts of one stage by the workspace's policies (or those named) and record it.
+    """Judge what a request holds by the workspace's policies (or those named) and record it.
+
+    Args:
+        content: exactly one of CONTENTS.
+        key: whose traffic this is, for rollouts; the text itself stands in where none is given.
 
     Raises:
         Problem: 400 or 413 for texts that cannot be judged, 404 for a policy that does not exist,
             503 when nothing was ever read of the policies.
     """
     started = time.perf_counter()
-    _check_texts(texts)
+    subjects = subjects_of(content)
+    _check_texts(subjects)
     served = bundles.served(actor.workspace)
     bundle = _narrow(served.bundle, policies)
-    judgement = judge(bundle, stage=stage, texts=texts)
+    judgement = judge(bundle, stage=stage, subjects=subjects, rollout_key=key or subjects[0].text)
     if served.stale:
         judgement = replace(judgement, degraded=(*judgement.degraded, served.stale))
     decision = Decision(
@@ -58,45 +78,55 @@ def check(
         action=judgement.action,
         finished=judgement.finished,
         degraded=list(judgement.degraded),
-        bundle=bundle.id,
-        text_hash=text_hash(actor.workspace, texts),
-        length=sum(map(len, texts)),
+        bundle=served.bundle.id,
+        text_hash=text_hash(actor.workspace, [subject.text for subject in subjects]),
+        length=sum(len(subject.text) for subject in subjects),
         reasons=list(judgement.reasons),
         receipt=judgement.receipt_as_data(),
         latency_ms=round((time.perf_counter() - started) * 1000, 3),
     )
-    return Checked(judgement, decision, bundle, recorder.put(decision))
+    kept = _kept_text(actor.workspace, served.bundle, decision, content)
+    return Checked(
+        judgement, decision, bundle, recorder.put(decision, kept), _shaped(judgement, content)
+    )
 
 
-def texts_of(content: dict[str, Any]) -> list[str]:
-    """The texts of a request: one `text`, every turn of `messages`, a tool call, all passages.
+def subjects_of(content: Mapping[str, Any]) -> list[Subject]:
+    """What is judged: one `text`, every turn of `messages`, a tool call, or all passages.
 
     Raises:
         Problem: unless exactly one of them is given.
     """
-    given = [name for name in ("text", "messages", "tool_call", "passages") if name in content]
+    given = [name for name in CONTENTS if name in content]
     if len(given) != 1:
-        raise Problem("Send exactly one of: text, messages, tool_call, passages.", code="content")
+        raise Problem(f"Send exactly one of: {', '.join(CONTENTS)}.", code="content")
     name = given[0]
     value = content[name]
     if name == "text":
-        return [value]
+        return [Subject(value)]
     if name == "messages":
-        return [message["content"] for message in value]
+        return [Subject(message["content"], role=message["role"]) for message in value]
     if name == "tool_call":
-        arguments = json.dumps(value.get("arguments", {}), ensure_ascii=False, sort_keys=True)
-        return [f"{value['name']} {arguments}"]
-    return list(value)
+        arguments = value.get("arguments", {})
+        written = json.dumps(arguments, ensure_ascii=False, sort_keys=True)
+        text = f"{value['name']} {written}"
+        return [Subject(text, tool=value["name"], arguments=arguments)]
+    return [
+        Subject(passage)
+        if isinstance(passage, str)
+        else Subject(passage["text"], source=passage.get("source", ""))
+        for passage in value
+    ]
 
 
-def _check_texts(texts: Sequence[str]) -> None:
-    if not any(text.strip() for text in texts):
+def _check_texts(subjects: Sequence[Subject]) -> None:
+    if not any(subject.text.strip() for subject in subjects):
         raise Problem("There is no text to judge.", errors=[FieldError("/text", "Send some text.")])
-    if len(texts) > MAXIMUM_TURNS:
+    if len(subjects) > MAXIMUM_TURNS:
         raise Problem(f"At most {MAXIMUM_TURNS} texts at once.", code="too_large", status=413)
-    for text in texts:
-        check_text(text)
-    if sum(len(text.encode()) for text in texts) > MAXIMUM_BYTES:
+    for subject in subjects:
+        check_text(subject.text)
+    if sum(len(subject.encoded) for subject in subjects) > MAXIMUM_BYTES:
         raise Problem("At most 64 KiB of text at once.", code="too_large", status=413)
 
 
@@ -112,3 +142,25 @@ def _narrow(bundle: Bundle, policies: Collection[str] | None) -> Bundle:
             errors=[FieldError("/policies", "No such active policy.") for _ in unknown],
         )
     return replace(bundle, guards=tuple(g for g in bundle.guards if g.policy in policies))
+
+
+def _shaped(judgement: Judgement, content: Mapping[str, Any]) -> str | list[str] | None:
+    if judgement.output is None:
+        return None
+    if judgement.action == "rewrite" or "text" in content or "tool_call" in content:
+        return judgement.output[0]
+    return list(judgement.output)
+
+
+def _kept_text(
+    workspace: Workspace, bundle: Bundle, decision: Decision, content: Mapping[str, Any]
+) -> DecisionText | None:
+    if random.random() >= bundle.kept_share:
+        return None
+    given = {name: content[name] for name in CONTENTS if name in content}
+    return DecisionText(
+        decision=decision.pk,
+        workspace_id=workspace.pk,
+        content=texts.encrypt(workspace, {"stage": decision.stage, **given}),
+        expires_at=decision.at + timedelta(days=bundle.kept_days),
+    )

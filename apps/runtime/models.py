@@ -1,4 +1,4 @@
-"""Decisions: what was answered, by which versions, and what ran."""
+"""Decisions and what hangs on them: bundles, kept texts, feedback, incidents, canaries."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from django.db import models
 from apps.accounts.actor import Actor
 from apps.accounts.models import Workspace
 from apps.base.ids import uuid7
+from apps.evidence.models import MustPassCase
+from apps.policies.models import Policy
 
 
 class DecisionQuerySet(models.QuerySet["Decision"]):
@@ -58,3 +60,160 @@ class Decision(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} ({self.id})"
+
+
+class ServedBundle(models.Model):
+    """What a bundle's id stands for: versions, modes and thresholds, so that it can be replayed."""
+
+    id = models.CharField(primary_key=True, max_length=32)
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+")
+    manifest = models.JSONField()
+    made_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class KillSwitch(models.Model):
+    """Whether nothing may act in a workspace: every enforced policy is in shadow while it is on."""
+
+    workspace = models.OneToOneField(
+        Workspace, models.CASCADE, primary_key=True, related_name="kill_switch"
+    )
+    on = models.BooleanField(default=False)
+    reason = models.CharField(max_length=500, blank=True)
+    changed_by = models.CharField(max_length=300)
+    changed_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return "on" if self.on else "off"
+
+
+class Retention(models.Model):
+    """Which texts of decisions a workspace keeps: none without a row.
+
+    Args:
+        share: of decisions whose text is kept, in (0, 1], drawn at random.
+        days: after which it is deleted.
+    """
+
+    workspace = models.OneToOneField(
+        Workspace, models.CASCADE, primary_key=True, related_name="retention"
+    )
+    share = models.FloatField()
+    days = models.PositiveSmallIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.share:.0%} for {self.days} days"
+
+
+class DecisionText(models.Model):
+    """What a decision judged, encrypted by a key that is not in the database, until it expires."""
+
+    decision = models.UUIDField(primary_key=True)
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+", db_index=False)
+    content = models.BinaryField()
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [
+            # the newest texts of a workspace, for replays before a change
+            models.Index(fields=["workspace", "decision"], name="decision_text_list"),
+            # what the sweep deletes
+            models.Index(fields=["expires_at"], name="decision_text_expiry"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.decision)
+
+
+class Feedback(models.Model):
+    """Somebody says that a decision was right or wrong."""
+
+    class Kind(models.TextChoices):
+        WRONGLY_BLOCKED = "wrongly_blocked"
+        WRONGLY_ALLOWED = "wrongly_allowed"
+        RIGHT = "right"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+", db_index=False)
+    # not a foreign key: a month of decisions can be dropped, what people said of it stays
+    decision = models.UUIDField(db_index=True)
+    policy = models.ForeignKey(Policy, models.CASCADE, null=True, related_name="+")
+    verdict = models.CharField(max_length=15, choices=Kind.choices)
+    note = models.CharField(max_length=2000, blank=True)
+    given_by = models.CharField(max_length=400)
+    given_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["workspace", "id"], name="feedback_list")]
+
+    def __str__(self) -> str:
+        return f"{self.verdict}: {self.decision}"
+
+
+class Incident(models.Model):
+    """A miss or a false alarm seen in the wild, until a version that passes its case closes it.
+
+    Args:
+        expected: what the right verdict on its text would have been.
+        text: what was judged wrongly; it became an example and, once labelled, a case.
+    """
+
+    class Status(models.TextChoices):
+        OPEN = "open"
+        REPRODUCED = "reproduced"
+        LABELLED = "labelled"
+        CASE = "case"
+        FIXED = "fixed"
+        VERIFIED = "verified"
+        DISMISSED = "dismissed"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+", db_index=False)
+    policy = models.ForeignKey(Policy, models.CASCADE, related_name="incidents", db_index=False)
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.OPEN)
+    expected = models.CharField(max_length=8, choices=MustPassCase.Expected.choices)
+    text = models.TextField()
+    note = models.CharField(max_length=2000, blank=True)
+    decision = models.UUIDField(null=True)
+    example = models.UUIDField(null=True)
+    case = models.ForeignKey(MustPassCase, models.SET_NULL, null=True, related_name="+")
+    # what fixed it, in words: "model 4", "guardrail 2"
+    fixed_by = models.CharField(max_length=200, blank=True)
+    opened_by = models.CharField(max_length=400)
+    opened_at = models.DateTimeField(auto_now_add=True)
+    changed_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        indexes = [
+            # the list of incidents, by keyset
+            models.Index(fields=["workspace", "id"], name="incident_list"),
+            # a policy's, and those that wait for a fix
+            models.Index(fields=["policy", "status"], name="incident_of_policy"),
+        ]
+
+    def __str__(self) -> str:
+        return f"incident of {self.policy} ({self.status})"
+
+
+class Canary(models.Model):
+    """A text whose action is known, sent through the real path every minute.
+
+    Args:
+        last_action: "" when the last try had no answer; `last_problem` says why.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+")
+    stage = models.CharField(max_length=10)
+    text = models.TextField()
+    expected = models.CharField(max_length=10)
+    made_by = models.CharField(max_length=300)
+    last_at = models.DateTimeField(null=True)
+    last_action = models.CharField(max_length=10, blank=True)
+    last_problem = models.CharField(max_length=200, blank=True)
+    failing_since = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"canary {self.pk}"

@@ -10,11 +10,13 @@ import threading
 import time
 from collections.abc import Sequence
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
 from apps.accounts.models import Workspace
 from apps.corpus.hashing import framed
-from apps.runtime.models import Decision
+from apps.runtime.models import Decision, DecisionText
+
+Row = tuple[Decision, DecisionText | None]
 
 MOST_WAITING = 10_000
 BATCH = 500
@@ -32,15 +34,15 @@ class Recorder:
 
     def __init__(self) -> None:
         self.dropped = 0
-        self._waiting: queue.Queue[Decision] = queue.Queue(MOST_WAITING)
+        self._waiting: queue.Queue[Row] = queue.Queue(MOST_WAITING)
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def put(self, decision: Decision) -> bool:
+    def put(self, decision: Decision, text: DecisionText | None = None) -> bool:
         """Whether it will be written."""
         self._start()
         try:
-            self._waiting.put_nowait(decision)
+            self._waiting.put_nowait((decision, text))
         except queue.Full:
             self.dropped += 1
             return False
@@ -75,7 +77,7 @@ class Recorder:
             for _ in batch:
                 self._waiting.task_done()
 
-    def _write(self, batch: list[Decision]) -> None:
+    def _write(self, batch: list[Row]) -> None:
         """Try until it is written: while the database is away the queue fills, and then drops.
 
         A decision that the database refuses (its workspace is gone) is dropped alone.
@@ -83,7 +85,10 @@ class Recorder:
         pause = EVERY
         while True:
             try:
-                Decision.objects.bulk_create(batch, ignore_conflicts=True)
+                with transaction.atomic():
+                    Decision.objects.bulk_create([row for row, _ in batch], ignore_conflicts=True)
+                    texts = [text for _, text in batch if text is not None]
+                    DecisionText.objects.bulk_create(texts, ignore_conflicts=True)
                 return
             except (OperationalError, InterfaceError) as error:
                 logger.warning("decisions_wait", extra={"error": type(error).__name__})
@@ -93,8 +98,8 @@ class Recorder:
                 if len(batch) == 1:
                     self.dropped += 1
                     return
-                for decision in batch:
-                    self._write([decision])
+                for row in batch:
+                    self._write([row])
                 return
             finally:
                 connection.close()

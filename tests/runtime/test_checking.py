@@ -67,7 +67,7 @@ def test_every_part_of_a_conversation_counts(space: Any) -> None:
 
 def test_the_answer_is_what_was_recorded(space: Any) -> None:
     admin, _ = space
-    checked = checking.check(admin, stage="output", texts=[bad_and_good()[0]])
+    checked = checking.check(admin, stage="output", content={"text": bad_and_good()[0]})
     checked.decision.save()
     found = factories.api(admin).get(f"decisions/{checked.decision.pk}").json()
     assert (found["action"], found["finished"]) == ("block", True)
@@ -78,7 +78,7 @@ def test_the_answer_is_what_was_recorded(space: Any) -> None:
 
 def test_no_text_is_recorded(space: Any) -> None:
     admin, _ = space
-    checked = checking.check(admin, stage="output", texts=["canary4711"])
+    checked = checking.check(admin, stage="output", content={"text": "canary4711"})
     checked.decision.save()
     assert "canary4711" not in str(vars(checked.decision))
 
@@ -113,10 +113,10 @@ def test_the_same_policies_and_models_make_the_same_bundle(space: Any) -> None:
 def test_without_the_database_the_last_bundle_judges_and_says_so(space: Any) -> None:
     admin, _ = space
     bad, _ = bad_and_good()
-    checking.check(admin, stage="output", texts=[bad])
+    checking.check(admin, stage="output", content={"text": bad})
     gone = patch.object(bundles, "_state", side_effect=OperationalError)
     with patch.object(bundles, "LOOK_EVERY", 0.0), gone:
-        checked = checking.check(admin, stage="output", texts=[bad])
+        checked = checking.check(admin, stage="output", content={"text": bad})
     assert (checked.judgement.action, checked.judgement.degraded) == ("block", ("database",))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -9,9 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from apps.guardrails.checks import KINDS
+from apps.guardrails.checks.classifier import evaluate_for
+from apps.guardrails.checks.interface import Found, Subject, validate
+from apps.guardrails.exemptions import Exemption, phrase_of, text_hash
+from apps.guardrails.gate import Gate
 from apps.guardrails.learning import artifact, features
+from apps.guardrails.learning.panel import Panel
 from apps.runtime import judging
-from apps.runtime.judging import Bundle, Guard, judge
+from apps.runtime.judging import Bundle, Check, Guard, Judgement, judge
 
 
 def model(word: str = "overdose") -> artifact.Model:
@@ -29,7 +36,34 @@ def model(word: str = "overdose") -> artifact.Model:
     )
 
 
-def guard(policy: str = "doses", **values: Any) -> Guard:
+def classifier(policy: str, **values: Any) -> Check:
+    given: dict[str, Any] = {
+        "key": "classifier",
+        "kind": "classifier",
+        "action": "block",
+        "evaluate": evaluate_for(policy),
+    }
+    return Check(**{**given, **values})
+
+
+def words(*listed: str, **values: Any) -> Check:
+    """A check that finds words, for one rule."""
+    kind = KINDS["keywords"]
+    given: dict[str, Any] = {
+        "key": "words",
+        "kind": "keywords",
+        "action": "block",
+        "rule": "no-words",
+        "evaluate": kind.build(validate(kind, {"words": list(listed)})),
+    }
+    return Check(**{**given, **values})
+
+
+def saying(found: Found, **values: Any) -> Check:
+    return words("-", **{"key": "saying", "evaluate": lambda subject: found, **values})
+
+
+def guard(policy: str = "doses", *checks: Check, **values: Any) -> Guard:
     given: dict[str, Any] = {
         "policy_version": 1,
         "level": "application",
@@ -37,25 +71,30 @@ def guard(policy: str = "doses", **values: Any) -> Guard:
         "mode": "enforce",
         "on_failure": "closed",
         "action": "block",
-        "model": model(),
+        "checks": checks or (classifier(policy, action=values.get("action", "block")),),
         "model_version": 1,
     }
     return Guard(policy=policy, **{**given, **values})
 
 
-def bundle(*guards: Guard) -> Bundle:
-    return Bundle("b", guards)
+def bundle(*guards: Guard, **values: Any) -> Bundle:
+    models = {guard.policy: model() for guard in guards}
+    return Bundle("b", guards, Panel(models) if models else None, **values)
 
 
-def broken(policy: str = "broken", **values: Any) -> Guard:
-    return guard(policy, model=None, problem="no_model", **values)
+def broken(policy: str = "broken", problem: str = "no_model", **values: Any) -> Guard:
+    return guard(policy, classifier(policy, evaluate=None, problem=problem), **values)
+
+
+def judged(what: Bundle, *texts: str, stage: str = "output", **options: Any) -> Judgement:
+    return judge(what, stage=stage, subjects=[Subject(text) for text in texts], **options)
 
 
 BAD, GOOD = "an overdose", "a walk by the sea"
 
 
 def test_a_text_over_the_threshold_gets_the_policys_action_with_the_reason() -> None:
-    found = judge(bundle(guard()), stage="output", texts=[BAD])
+    found = judged(bundle(guard()), BAD)
     assert (found.action, found.finished, found.degraded) == ("block", True, ())
     (reason,) = found.reasons
     assert (reason["policy"], reason["check"], reason["rule"]) == ("doses", "classifier", None)
@@ -63,7 +102,7 @@ def test_a_text_over_the_threshold_gets_the_policys_action_with_the_reason() -> 
 
 
 def test_a_text_below_it_is_allowed_and_the_receipt_says_that_the_check_ran() -> None:
-    found = judge(bundle(guard()), stage="output", texts=[GOOD])
+    found = judged(bundle(guard()), GOOD)
     assert (found.action, found.reasons) == ("allow", ())
     (entry,) = found.receipt
     assert (entry.status, entry.action) == ("ran", "")
@@ -71,35 +110,34 @@ def test_a_text_below_it_is_allowed_and_the_receipt_says_that_the_check_ran() ->
 
 
 def test_every_turn_is_looked_at_and_the_one_that_tripped_is_told() -> None:
-    found = judge(bundle(guard()), stage="output", texts=[GOOD, BAD, GOOD])
+    found = judged(bundle(guard()), GOOD, BAD, GOOD)
     assert found.reasons[0]["turn"] == 1
 
 
 def test_only_policies_of_the_stage_are_asked() -> None:
-    found = judge(bundle(guard(stages=("input",))), stage="output", texts=[BAD])
+    found = judged(bundle(guard(stages=("input",))), BAD)
     assert (found.action, found.receipt) == ("allow", ())
 
 
 def test_shadow_decides_and_is_told_but_never_acts() -> None:
-    found = judge(bundle(guard(mode="shadow")), stage="output", texts=[BAD])
+    found = judged(bundle(guard(mode="shadow")), BAD)
     assert (found.action, found.reasons) == ("allow", ())
     assert found.receipt[0].action == "block"
 
 
 def test_off_is_skipped_and_says_so() -> None:
-    found = judge(bundle(guard(mode="off")), stage="output", texts=[BAD])
+    found = judged(bundle(guard(mode="off")), BAD)
     assert (found.receipt[0].status, found.receipt[0].why) == ("skipped", "mode_off")
     assert found.finished
 
 
 def fail_features(monkeypatch: pytest.MonkeyPatch) -> Guard:
-    failing = guard("broken")
-    monkeypatch.setattr(features, "extract", lambda texts: 1 / 0)
-    return failing
+    monkeypatch.setattr(Panel, "score", lambda panel, texts: 1 / 0)
+    return guard("broken")
 
 
 def fail_model(monkeypatch: pytest.MonkeyPatch) -> Guard:
-    return guard("broken", model=replace(model(), weights=np.zeros(3, np.float32)))
+    return guard("broken", classifier("broken", evaluate=lambda subject: Found(1 / 0)))
 
 
 def fail_deadline(monkeypatch: pytest.MonkeyPatch) -> Guard:
@@ -109,7 +147,8 @@ def fail_deadline(monkeypatch: pytest.MonkeyPatch) -> Guard:
 
 CAUSES = {
     "no_model": lambda _: broken(),
-    "model_refused": lambda _: guard("broken", model=None, problem="model_refused"),
+    "model_refused": lambda _: broken(problem="model_refused"),
+    "check_refused": lambda _: broken(problem="check_refused"),
     "features_failed": fail_features,
     "classifier_failed": fail_model,
     "deadline": fail_deadline,
@@ -121,7 +160,7 @@ def test_a_failure_is_told_and_advises_what_the_policy_says(
     monkeypatch: pytest.MonkeyPatch, cause: str, side: str
 ) -> None:
     failing = replace(CAUSES[cause](monkeypatch), on_failure=side)
-    found = judge(bundle(failing), stage="output", texts=[BAD])
+    found = judged(bundle(failing), BAD)
     assert (found.finished, found.degraded) == (False, (cause,))
     assert found.action == {"open": "allow", "closed": "block"}[side]
     assert (found.receipt[0].status, found.receipt[0].why) == ("failed", cause)
@@ -129,21 +168,170 @@ def test_a_failure_is_told_and_advises_what_the_policy_says(
 
 @pytest.mark.parametrize("side", ["open", "closed"])
 def test_a_block_that_was_found_wins_whatever_else_failed(side: str) -> None:
-    found = judge(bundle(guard(), broken(on_failure=side)), stage="output", texts=[BAD])
+    found = judged(bundle(guard(), broken(on_failure=side)), BAD)
     assert (found.action, found.finished, found.degraded) == ("block", True, ("no_model",))
 
 
 def test_open_advises_what_the_others_found() -> None:
     others = guard(action="flag")
-    found = judge(bundle(others, broken(on_failure="open")), stage="output", texts=[BAD])
+    found = judged(bundle(others, broken(on_failure="open")), BAD)
     assert (found.action, found.finished) == ("flag", False)
 
 
 def test_one_that_fails_closed_outweighs_one_that_fails_open() -> None:
     failing = [broken("a", on_failure="open"), broken("b", on_failure="closed")]
-    assert judge(bundle(*failing), stage="output", texts=[GOOD]).action == "block"
+    assert judged(bundle(*failing), GOOD).action == "block"
 
 
 def test_a_failure_in_shadow_is_told_and_changes_nothing() -> None:
-    found = judge(bundle(broken(mode="shadow")), stage="output", texts=[BAD])
+    found = judged(bundle(broken(mode="shadow")), BAD)
     assert (found.action, found.finished, found.degraded) == ("allow", True, ("no_model",))
+
+
+def test_a_check_that_knows_its_rule_says_it_with_the_rules_action() -> None:
+    found = judged(bundle(guard("doses", words("tablets", action="redact"))), "two tablets of it")
+    (reason,) = found.reasons
+    assert (reason["rule"], reason["action"], reason["spans"]) == ("no-words", "redact", [[4, 11]])
+
+
+def test_what_is_redacted_leaves_the_rest_untouched() -> None:
+    found = judged(bundle(guard("doses", words("tablets", action="redact"))), "two tablets of it")
+    assert (found.action, found.output) == ("redact", ("two [redacted] of it",))
+
+
+def test_every_turn_is_redacted_not_only_the_worst() -> None:
+    policy = guard("doses", words("tablets", action="redact"))
+    found = judged(bundle(policy), "tablets", "none", "my tablets")
+    assert found.output == ("[redacted]", "none", "my [redacted]")
+
+
+def test_a_finding_without_a_place_redacts_its_whole_text() -> None:
+    policy = guard("doses", classifier("doses", action="redact"))
+    assert judged(bundle(policy), BAD, GOOD).output == ("[redacted]", GOOD)
+
+
+def test_rewriting_gives_the_deciding_policys_safe_completion() -> None:
+    policy = guard("doses", words("tablets", action="rewrite"), safe_completion="Ask a doctor.")
+    found = judged(bundle(policy), "two tablets")
+    assert (found.action, found.output) == ("rewrite", ("Ask a doctor.",))
+
+
+def test_an_advisory_check_is_told_and_has_no_vote() -> None:
+    found = judged(bundle(guard("doses", words("tablets", advisory=True))), "tablets")
+    assert (found.action, found.receipt[0].action) == ("allow", "block")
+
+
+@pytest.mark.parametrize(("text", "action"), [("red", "allow"), ("red and blue", "block")])
+def test_a_gate_of_all_wants_every_check(text: str, action: str) -> None:
+    checks = words("red", key="one"), words("blue", key="two")
+    assert judged(bundle(guard("p", *checks, gate=Gate("all"))), text).action == action
+
+
+def test_a_gate_of_its_own_has_a_line_in_the_receipt() -> None:
+    checks = words("red", key="one"), words("blue", key="two")
+    found = judged(bundle(guard("p", *checks, gate=Gate("at_least", least=2))), "red and blue")
+    assert [(e.check, e.kind, e.score) for e in found.receipt][-1] == ("gate", "at_least", 1.0)
+
+
+def test_a_failed_check_that_cannot_change_the_gate_leaves_the_judgement_finished() -> None:
+    checks = words("red", key="one"), saying(Found(0.0, failed="gone"), key="two")
+    found = judged(bundle(guard("p", *checks)), "red")
+    assert (found.action, found.finished, found.degraded) == ("block", True, ("gone",))
+
+
+def test_a_failed_check_that_could_have_changed_it_does_not() -> None:
+    checks = words("red", key="one"), saying(Found(0.0, failed="gone"), key="two")
+    assert not judged(bundle(guard("p", *checks)), "blue").finished
+
+
+def test_an_allowed_rule_of_a_higher_level_lifts_a_block_below() -> None:
+    allowing = words("hospital", polarity="allowed", action="allow", key="allowing")
+    above = guard("above", allowing, level="organisation")
+    found = judged(bundle(above, guard("doses")), "an overdose in the hospital")
+    assert found.action == "allow"
+    assert {r["policy"]: r["lifted_by"] for r in found.reasons}["doses"] == "above"
+
+
+def test_an_allowing_check_that_failed_leaves_the_judgement_unfinished() -> None:
+    lost = saying(Found(0.0, failed="gone"), polarity="allowed", action="allow")
+    assert not judged(bundle(guard("p", lost)), GOOD).finished
+
+
+def test_the_kill_switch_runs_everything_and_acts_on_nothing() -> None:
+    found = judged(bundle(guard(), stopped=True), BAD)
+    assert (found.action, found.degraded) == ("allow", ("kill_switch",))
+    assert (found.receipt[0].action, found.receipt[0].mode) == ("block", "shadow")
+
+
+def test_a_rollout_acts_on_its_share_of_keys_and_says_so_for_the_others() -> None:
+    served = bundle(guard(rollout=30))
+    found = [judged(served, BAD, rollout_key=f"user {n}") for n in range(600)]
+    acted = [f for f in found if f.action == "block"]
+    assert 0.22 < len(acted) / len(found) < 0.38
+    assert {f.receipt[0].why for f in found if f.action == "allow"} == {"rollout"}
+
+
+def test_a_key_stays_on_its_side_when_the_rollout_grows() -> None:
+    small, large = bundle(guard(rollout=20)), bundle(guard(rollout=60))
+    keys = [f"user {n}" for n in range(100)]
+    acted = {k for k in keys if judged(small, BAD, rollout_key=k).action == "block"}
+    assert acted
+    assert acted <= {k for k in keys if judged(large, BAD, rollout_key=k).action == "block"}
+
+
+def exempting(phrase: str, rule: str = "no-words", expires: float = 2e10) -> Exemption:
+    return Exemption("e", rule, expires, phrase=phrase_of(phrase))
+
+
+def test_an_excepted_phrase_is_let_through_and_the_receipt_says_why() -> None:
+    policy = guard("p", words("tablets"), exemptions=(exempting("stone tablets"),))
+    found = judged(bundle(policy), "the stone tablets of Ur")
+    assert (found.action, found.receipt[0].why) == ("allow", "exception")
+
+
+def test_what_stands_beside_an_excepted_phrase_is_judged_all_the_same() -> None:
+    policy = guard("p", words("tablets"), exemptions=(exempting("stone tablets"),))
+    found = judged(bundle(policy), "stone tablets, and take two tablets")
+    assert (found.action, found.reasons[0]["spans"]) == ("block", [[28, 35]])
+
+
+def test_an_exception_is_for_its_rule_alone() -> None:
+    policy = guard("p", words("tablets"), exemptions=(exempting("stone tablets", "other"),))
+    assert judged(bundle(policy), "stone tablets").action == "block"
+
+
+def test_an_exception_ends_on_its_day() -> None:
+    policy = guard("p", words("tablets"), exemptions=(exempting("stone tablets", expires=1.0),))
+    assert judged(bundle(policy), "stone tablets").action == "block"
+
+
+def test_a_classifier_is_asked_again_without_the_phrase() -> None:
+    policy = guard("doses", exemptions=(exempting("overdose of sun", ""),))
+    assert judged(bundle(policy), "an overdose of sun").action == "allow"
+    assert judged(bundle(policy), "an overdose of sun, an overdose").action == "block"
+
+
+def test_a_whole_text_is_let_through_by_its_hash_and_no_other() -> None:
+    key = b"k" * 32
+    exempt = Exemption("e", "", 2e10, text_hash=text_hash(key, BAD))
+    served = bundle(guard(exemptions=(exempt,)), key=key)
+    assert judged(served, BAD).action == "allow"
+    assert judged(served, BAD + "!").action == "block"
+
+
+def slow(subject: Subject) -> Found:
+    time.sleep(0.2)
+    return Found(0.0)
+
+
+def test_remote_checks_are_asked_all_at_once() -> None:
+    asked = [guard(f"p{n}", words("-", key="judge", remote=True, evaluate=slow)) for n in range(5)]
+    started = time.monotonic()
+    assert judged(bundle(*asked), GOOD).finished
+    assert time.monotonic() - started < 0.6
+
+
+def test_a_remote_check_that_cannot_change_the_verdict_is_not_asked() -> None:
+    never = words("-", key="judge", remote=True, evaluate=lambda subject: 1 / 0)
+    found = judged(bundle(guard("p", words("red"), never)), "red")
+    assert (found.receipt[1].status, found.receipt[1].why) == ("skipped", "short_circuited")

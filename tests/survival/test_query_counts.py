@@ -58,7 +58,7 @@ def make(slug: str, number: int) -> dict[str, Any]:
         changed = {**factories.SPECIFICATION, "definition": f"Version {count}."}
         services.save_draft(admin, policy=policy, specification=changed, revision=None)
         services.publish_version(admin, policy=policy)
-        checking.check(admin, stage="output", texts=[f"text {count}"]).decision.save()
+        checking.check(admin, stage="output", content={"text": f"text {count}"}).decision.save()
     api = factories.Api("", factories.page_client(admin))
     evaluation = api.get("policies/doses/evaluations").json()["results"][0]["id"]
     return {"client": api.client, "job": first.pk, "evaluation": evaluation}

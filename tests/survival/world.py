@@ -134,7 +134,7 @@ def make_space(slug: str, *, policies: str = "") -> Space:
     people.deactivate_member(made["admin"], membership=made["deactivated"].membership)  # type: ignore[arg-type]
     example = PolicyExample.objects.filter(policy=policy).order_by("id").first()
     assert example is not None
-    decision = checking.check(made["admin"], stage="output", texts=["a text"]).decision
+    decision = checking.check(made["admin"], stage="output", content={"text": "a text"}).decision
     Decision.objects.bulk_create([decision])
     space.objects = {
         "slug": policy.slug,

@@ -133,14 +133,19 @@ def found(spans: Sequence[Span], reason: str, *, score: float = 1.0) -> Found:
 
 
 def merged(spans: Sequence[Span]) -> tuple[Span, ...]:
-    """Spans in order, those that touch or overlap as one; at most the first 200."""
+    """Spans in order, those that touch or overlap as one.
+
+    Of very many the last one reaches to the end of all: what is cut out must not be too little.
+    """
     joined: list[Span] = []
     for start, end in sorted(spans):
         if joined and start <= joined[-1][1]:
             joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         else:
             joined.append((start, end))
-    return tuple(joined[:_MOST_SPANS])
+    if len(joined) > _MOST_SPANS:
+        joined[_MOST_SPANS - 1 :] = [(joined[_MOST_SPANS - 1][0], joined[-1][1])]
+    return tuple(joined)
 
 
 def validate(kind: Kind, settings: Mapping[str, Any]) -> dict[str, Any]:

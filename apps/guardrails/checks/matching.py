@@ -70,6 +70,8 @@ class Patterns:
             spans.append(span)
             # a match of nothing must not stop the search; the next one may share its boundary
             at = span[1] if span[1] > at else at + 1
+        if len(spans) == _MOST_MATCHES:
+            spans.append((spans[-1][1], len(encoded)))  # beyond that, all of the rest
         return spans
 
 

@@ -34,7 +34,7 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
 
 
 def _try(pattern: str, number: int) -> None:
-    """A pattern by itself, so that its number can be told; one that matches nothing is a mistake."""
+    """A pattern by itself, to tell its number; one that matches the empty text is a mistake."""
     try:
         alone = Patterns([pattern], ignore_case=False)
     except PatternRefused as refused:

@@ -514,7 +514,7 @@ def weigh(counts: Counts, idf: NDArray[np.float32]) -> NDArray[np.float32]:
     data = np.empty(len(counts.columns), np.float32)
     for rows, entries in _blocks(counts.offsets):
         columns = counts.columns[entries]
-        part = _damp(counts.counts[entries])
+        part = damp(counts.counts[entries])
         part *= idf[columns]
         offsets = counts.offsets[rows.start : rows.stop + 1] - entries.start
         words = np.diff(np.searchsorted(np.flatnonzero(columns < BLOCK), offsets))
@@ -540,7 +540,7 @@ def dot(
     return sums
 
 
-def _damp(counts: NDArray[np.float32]) -> NDArray[np.float32]:
+def damp(counts: NDArray[np.float32]) -> NDArray[np.float32]:
     """1 + log(count) by table, so that no processor's vector logarithm has a say; a new array."""
     damped = _DAMPED.take(counts.astype(np.int32), mode="clip")
     large = np.flatnonzero(counts >= len(_DAMPED))

@@ -1,0 +1,176 @@
+"""What a guardrail consists of, as plain data: parsing, checking, and building its checks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from apps.base.problems import FieldError, Problem
+from apps.guardrails.checks import KINDS
+from apps.guardrails.checks.interface import Evaluate, validate
+from apps.guardrails.gate import KINDS as GATES
+from apps.guardrails.gate import Gate
+
+MAXIMUM_CHECKS = 30
+MAXIMUM_WEIGHT = 100.0
+CLASSIFIER = "classifier"
+_KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,59}\Z")
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """One check of a guardrail.
+
+    Args:
+        key: its name within the guardrail, told in reasons and receipts.
+        rule: key of the rule it speaks for; "" for the policy as a whole. A check of an
+            explicitly allowed rule has no vote in the gate: what it finds allows.
+        advisory: told, but without a vote.
+        weight: in the weighted gate.
+    """
+
+    key: str
+    kind: str
+    rule: str = ""
+    advisory: bool = False
+    weight: float = 1.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """All that a version of a guardrail fixes."""
+
+    checks: tuple[CheckSettings, ...]
+    gate: Gate = field(default_factory=Gate)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "checks": [
+                {**asdict(check), "settings": dict(check.settings)} for check in self.checks
+            ],
+            "gate": asdict(self.gate),
+        }
+
+
+DEFAULT = Configuration((CheckSettings(CLASSIFIER, CLASSIFIER),))
+"""What guards a policy that nobody configured: its classifier alone."""
+
+
+def parse(data: Mapping[str, Any], *, rules: Mapping[str, str]) -> Configuration:
+    """Check a configuration, its checks' settings included.
+
+    Args:
+        rules: polarity of each rule of the policy, by key.
+
+    Raises:
+        Problem: with a pointer to every wrong field.
+    """
+    errors: list[FieldError] = []
+    _unknown(data, {"checks", "gate"}, "", errors)
+    rows = data.get("checks", [])
+    if not isinstance(rows, list) or len(rows) > MAXIMUM_CHECKS:
+        errors.append(FieldError("/checks", f"A list of at most {MAXIMUM_CHECKS} checks."))
+        rows = []
+    checks = [_check(row, f"/checks/{place}", rules, errors) for place, row in enumerate(rows)]
+    keys = [check.key for check in checks]
+    for place, key in enumerate(keys):
+        if key in keys[:place]:
+            errors.append(FieldError(f"/checks/{place}/key", "Another check has this key."))
+    if sum(check.kind == CLASSIFIER for check in checks) > 1:
+        errors.append(FieldError("/checks", "A policy has one classifier; name it once."))
+    gate = _gate(data.get("gate", {}), errors)
+    if errors:
+        raise Problem("The guardrail is not right yet.", errors=errors)
+    return Configuration(tuple(checks), gate)
+
+
+def stored(data: Mapping[str, Any]) -> Configuration:
+    """A published version's content, which was right when it was published."""
+    checks = tuple(CheckSettings(**check) for check in data["checks"])
+    return Configuration(checks, Gate(**data["gate"]))
+
+
+def built(check: CheckSettings) -> Evaluate:
+    """The check as a function of a subject; not for the classifier, which the bundle evaluates.
+
+    Raises:
+        Problem: for settings that its kind does not take.
+    """
+    kind = KINDS[check.kind]
+    return kind.build(validate(kind, check.settings))
+
+
+def threshold(check: CheckSettings) -> float:
+    """From which score a check fires (the classifier's stands in its model)."""
+    return float(check.settings.get("threshold", KINDS[check.kind].threshold))
+
+
+def _check(row: Any, at: str, rules: Mapping[str, str], errors: list[FieldError]) -> CheckSettings:
+    if not isinstance(row, Mapping):
+        errors.append(FieldError(at, "A check is an object."))
+        row = {}
+    _unknown(row, {"key", "kind", "rule", "advisory", "weight", "settings"}, at, errors)
+    kind = row.get("kind")
+    if kind not in KINDS:
+        errors.append(FieldError(f"{at}/kind", f"Kinds are: {', '.join(KINDS)}."))
+        kind = CLASSIFIER
+    key = row.get("key")
+    if not isinstance(key, str) or not _KEY.match(key):
+        errors.append(FieldError(f"{at}/key", "1 to 60 lower-case letters, digits and hyphens."))
+    rule = row.get("rule", "")
+    if rule != "" and rule not in rules:
+        errors.append(FieldError(f"{at}/rule", "The policy has no such rule; publish it first."))
+    advisory = row.get("advisory", False)
+    if not isinstance(advisory, bool):
+        errors.append(FieldError(f"{at}/advisory", "Say true or false."))
+    weight = row.get("weight", 1.0)
+    if not _is_number(weight) or not 0 < weight <= MAXIMUM_WEIGHT:
+        errors.append(FieldError(f"{at}/weight", f"Above 0, at most {MAXIMUM_WEIGHT:g}."))
+        weight = 1.0
+    settings = row.get("settings", {})
+    if not isinstance(settings, Mapping):
+        errors.append(FieldError(f"{at}/settings", "Settings are an object."))
+        settings = {}
+    check = CheckSettings(str(key), kind, str(rule), bool(advisory), float(weight), dict(settings))
+    try:
+        complete = validate(KINDS[kind], settings)
+        if kind != CLASSIFIER:
+            KINDS[kind].build(complete)
+    except Problem as problem:
+        errors += [FieldError(f"{at}/settings{e.pointer}", e.message) for e in problem.errors]
+        return check
+    return CheckSettings(check.key, kind, check.rule, check.advisory, check.weight, complete)
+
+
+def _gate(data: Any, errors: list[FieldError]) -> Gate:
+    if not isinstance(data, Mapping):
+        errors.append(FieldError("/gate", "The gate is an object."))
+        return Gate()
+    known = {"kind", "least", "threshold", "slope", "offset"}
+    _unknown(data, known, "/gate", errors)
+    values = {**asdict(Gate()), **{name: data[name] for name in known if name in data}}
+    if values["kind"] not in GATES:
+        errors.append(FieldError("/gate/kind", f"Gates are: {', '.join(GATES)}."))
+    if type(values["least"]) is not int or not 1 <= values["least"] <= MAXIMUM_CHECKS:
+        errors.append(FieldError("/gate/least", f"1 to {MAXIMUM_CHECKS}."))
+    if not _is_number(values["threshold"]) or not 0 < values["threshold"] <= 1:
+        errors.append(FieldError("/gate/threshold", "Above 0, at most 1."))
+    slope = values["slope"]
+    if slope is not None and (not _is_number(slope) or not 0 < slope <= 1e6):
+        errors.append(FieldError("/gate/slope", "A positive number, or nothing."))
+    if not _is_number(values["offset"]) or abs(values["offset"]) > 1e6:
+        errors.append(FieldError("/gate/offset", "A number."))
+    return Gate(**values) if not errors else Gate()
+
+
+def _unknown(data: Mapping[str, Any], known: set[str], at: str, errors: list[FieldError]) -> None:
+    for name in sorted(set(data) - known):
+        listed = ", ".join(sorted(known))
+        errors.append(FieldError(f"{at}/{name[:60]}", f"Unknown; known are: {listed}."))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

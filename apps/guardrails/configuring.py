@@ -1,0 +1,189 @@
+"""Changing what guards a policy: its draft, its versions, and exceptions to its rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from apps.accounts.actor import Actor
+from apps.accounts.audit import record
+from apps.base.gate import check_text
+from apps.base.problems import FieldError, Problem
+from apps.guardrails.configuration import DEFAULT, parse
+from apps.guardrails.exemptions import text_hash
+from apps.guardrails.models import GuardrailDraft, GuardrailVersion, RuleException
+from apps.policies.models import Policy
+
+LONGEST_EXCEPTION = timedelta(days=90)
+MOST_EXCEPTIONS = 100
+MOST_PATTERNS = 200
+"""Regular expressions of a workspace's guardrails together (safety.md 3.5)."""
+
+
+def current_guardrail(policy: Policy) -> GuardrailVersion | None:
+    """The newest version; None while the classifier alone guards the policy."""
+    return policy.guardrails.order_by("-number").first()
+
+
+def draft_of(policy: Policy) -> tuple[dict[str, Any], int]:
+    """The content of the draft and its revision; (what guards now, 0) without one."""
+    draft = GuardrailDraft.objects.filter(policy=policy).first()
+    if draft is not None:
+        return draft.content, draft.revision
+    version = current_guardrail(policy)
+    return (version.content if version else DEFAULT.as_dict()), 0
+
+
+def rules_of(policy: Policy, version: GuardrailVersion | None = None) -> dict[str, str]:
+    """The polarity of each rule of the published policy version, by key.
+
+    With a guardrail version, also of rules that the policy has dropped since: its checks go on,
+    as disallowing ones.
+    """
+    named = version.content["checks"] if version else []
+    rules = {check["rule"]: "disallowed" for check in named if check["rule"]}
+    if policy.current_version is not None:
+        rules |= {rule.key: rule.polarity for rule in policy.current_version.rules.all()}
+    return rules
+
+
+@transaction.atomic
+def save_guardrail_draft(
+    actor: Actor, *, policy: Policy, content: Mapping[str, Any], revision: int | None
+) -> int:
+    """Replace the draft, which has to be right in itself; returns its new revision.
+
+    Raises:
+        Problem: 400 with every wrong field; 412 when somebody else saved since `revision`.
+    """
+    parsed = parse(content, rules=rules_of(policy)).as_dict()
+    draft, _ = GuardrailDraft.objects.select_for_update().get_or_create(
+        policy=policy, defaults={"content": draft_of(policy)[0], "revision": 0}
+    )
+    if revision is not None and revision != draft.revision:
+        raise Problem(
+            "Somebody else changed this guardrail; reload to see theirs before you save yours.",
+            code="precondition_failed",
+            status=412,
+            extra={"yours": revision, "current": draft.revision},
+        )
+    if draft.revision and parsed == draft.content:
+        return draft.revision
+    draft.content = parsed
+    draft.revision += 1
+    draft.edited_by = actor.membership
+    draft.save()
+    record(actor, "guardrail.save_draft", policy, revision=draft.revision)
+    return draft.revision
+
+
+@transaction.atomic
+def publish_guardrail(actor: Actor, *, policy: Policy, note: str = "") -> GuardrailVersion:
+    """Freeze the draft as the next version, which guards from then on.
+
+    Raises:
+        Problem: 409 when it is what guards already; 400 when it is not right (any more), or the
+            workspace would have too many patterns.
+    """
+    Policy.objects.select_for_update(no_key=True).get(pk=policy.pk)
+    content = parse(draft_of(policy)[0], rules=rules_of(policy)).as_dict()
+    last = current_guardrail(policy)
+    if content == (last.content if last else DEFAULT.as_dict()):
+        raise Problem("The draft is what guards already.", code="unchanged", status=409)
+    _check_patterns(policy, content)
+    version = GuardrailVersion.objects.create(
+        policy=policy,
+        number=last.number + 1 if last else 1,
+        content=content,
+        note=note[:500],
+        published_by=actor.label,
+    )
+    record(actor, "guardrail.publish", policy, version=version.number, note=version.note)
+    return version
+
+
+@transaction.atomic
+def make_exception(
+    actor: Actor,
+    *,
+    policy: Policy,
+    rule: str,
+    phrase: str = "",
+    text: str = "",
+    reason: str,
+    days: int,
+) -> RuleException:
+    """Let a phrase (or one whole text) through for one rule, for so many days."""
+    errors = []
+    if rule and rule not in rules_of(policy, current_guardrail(policy)):
+        errors.append(FieldError("/rule", "The policy has no such rule."))
+    if bool(phrase.strip()) == bool(text.strip()):
+        errors.append(FieldError("/phrase", "Give a phrase, or else a whole text."))
+    if len(phrase) > 1000:
+        errors.append(FieldError("/phrase", "A phrase has at most 1,000 characters."))
+    if not reason.strip() or len(reason) > 500:
+        errors.append(FieldError("/reason", "Say why, in at most 500 characters."))
+    if not 1 <= days <= LONGEST_EXCEPTION.days:
+        errors.append(FieldError("/days", f"1 to {LONGEST_EXCEPTION.days} days."))
+    if errors:
+        raise Problem("The exception was not made.", errors=errors)
+    for given in (phrase, text, reason):
+        check_text(given)
+    if len(exceptions_in_force(policy)) >= MOST_EXCEPTIONS:
+        raise Problem(
+            f"A policy has at most {MOST_EXCEPTIONS} exceptions; end some, or mend the rule.",
+            code="too_many",
+            status=409,
+        )
+    exception = RuleException.objects.create(
+        policy=policy,
+        rule=rule,
+        phrase=phrase.strip(),
+        text_hash=text_hash(bytes(policy.workspace.split_key), text) if text.strip() else None,
+        reason=reason,
+        made_by=actor.label,
+        expires_at=timezone.now() + timedelta(days=days),
+    )
+    record(actor, "exception.make", policy, exception=str(exception.pk), rule=rule, reason=reason)
+    return exception
+
+
+@transaction.atomic
+def end_exception(actor: Actor, *, exception: RuleException) -> None:
+    """End it before its day; a second time changes nothing."""
+    if exception.ended_at is None:
+        exception.ended_at = timezone.now()
+        exception.save(update_fields=["ended_at"])
+        record(actor, "exception.end", exception.policy, exception=str(exception.pk))
+
+
+def exceptions_in_force(policy: Policy) -> Sequence[RuleException]:
+    """Those that let something through now, oldest first."""
+    return list(
+        policy.exceptions.filter(ended_at=None, expires_at__gt=timezone.now()).order_by("pk")
+    )
+
+
+def _check_patterns(policy: Policy, content: Mapping[str, Any]) -> None:
+    others = (
+        GuardrailVersion.objects.filter(policy__workspace=policy.workspace)
+        .exclude(policy=policy)
+        .order_by("policy", "-number")
+        .distinct("policy")
+    )
+    count = _patterns(content) + sum(_patterns(row.content) for row in others)
+    if count > MOST_PATTERNS:
+        raise Problem(
+            f"The workspace's guardrails would have {count} regular expressions; at most "
+            f"{MOST_PATTERNS} are served.",
+            code="too_many_patterns",
+            errors=[FieldError("/checks", "Take some out, or join them.")],
+        )
+
+
+def _patterns(content: Mapping[str, Any]) -> int:
+    return sum(len(check["settings"].get("patterns", [])) for check in content["checks"])

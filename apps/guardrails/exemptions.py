@@ -1,0 +1,61 @@
+"""What is let through for one rule: phrases, and whole texts by their hash. No Django."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from apps.corpus.hashing import framed
+from apps.guardrails.checks.interface import Subject
+from apps.guardrails.checks.keywords import phrases
+from apps.guardrails.checks.matching import Patterns
+
+
+@dataclass(frozen=True, eq=False)
+class Exemption:
+    """An exception as it is served; exactly one of phrase and text_hash is given.
+
+    Args:
+        rule: whose findings it answers; "" for those that name no rule.
+        expires: seconds since 1970.
+    """
+
+    id: str
+    rule: str
+    expires: float
+    phrase: Patterns | None = None
+    text_hash: bytes = b""
+
+
+def phrase_of(words: str) -> Patterns:
+    return phrases([words], whole_words=True, ignore_case=True)
+
+
+def text_hash(key: bytes, text: str) -> bytes:
+    """HMAC-SHA256 of a whole text by the workspace's key."""
+    return hmac.digest(key, b"exception" + framed([text]), "sha256")
+
+
+def lets_through(exemptions: Sequence[Exemption], key: bytes, text: str) -> bool:
+    """Whether the whole text, exactly as it is, is let through."""
+    hashes = [one.text_hash for one in exemptions if one.text_hash]
+    return bool(hashes) and text_hash(key, text) in hashes
+
+
+def blanked(exemptions: Sequence[Exemption], text: str) -> str:
+    """The text with every excepted phrase turned into spaces, so that all else keeps its place.
+
+    What a check still finds in it, it finds round the phrases: a phrase lets itself through, and
+    nothing that somebody writes beside it.
+    """
+    spans = [
+        span
+        for one in exemptions
+        if one.phrase is not None
+        for _, span in one.phrase.spans(Subject(text))
+    ]
+    characters = list(text)
+    for start, end in spans:
+        characters[start:end] = " " * (end - start)
+    return "".join(characters)

@@ -1,0 +1,99 @@
+"""How the checks of a guardrail become one verdict: pure, and honest about what failed. No Django.
+
+A check that failed has no vote. The gate then asks whether it matters: every gate here is
+monotone, so if it fires without the missing votes it fires anyway, and if it does not fire with
+all of them against the text it does not fire anyway. Only in between nobody can tell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+KINDS = ("any", "all", "at_least", "weighted")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """When a guardrail fires.
+
+    Args:
+        kind: any check, all of them, at least `least` of them, or the weighted mean of their
+            scores, calibrated, at `threshold`.
+        threshold: of the weighted gate, in (0, 1].
+        slope, offset: of its calibration, c = sigmoid(slope * mean + offset); None: the mean is c.
+    """
+
+    kind: str = "any"
+    least: int = 1
+    threshold: float = 0.5
+    slope: float | None = None
+    offset: float = 0.0
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One check's: its score in [0, 1], whether that is enough for it, and its weight (> 0).
+
+    `score` is None when the check failed.
+    """
+
+    score: float | None
+    fired: bool = False
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a gate says: `fires` is None when the votes that are missing would decide."""
+
+    fires: bool | None
+    score: float | None
+
+
+def combine(gate: Gate, votes: Sequence[Vote]) -> Verdict:
+    """The gate's verdict on all votes of a guardrail; without any vote it does not fire.
+
+    The score c in [0, 1] is the highest of the checks' (any), the lowest (all), the k-th highest
+    (at least k) or the calibrated weighted mean; None where a missing one would change it.
+    """
+    if not votes:
+        return Verdict(False, 0.0)
+    least, most = _filled(votes, 0.0, False), _filled(votes, 1.0, True)
+    low, high = _score(gate, least), _score(gate, most)
+    without, with_all = _fires(gate, least, low), _fires(gate, most, high)
+    return Verdict(without if without == with_all else None, low if low == high else None)
+
+
+def _filled(votes: Sequence[Vote], score: float, fired: bool) -> list[Vote]:
+    return [vote if vote.score is not None else Vote(score, fired, vote.weight) for vote in votes]
+
+
+def _fires(gate: Gate, votes: Sequence[Vote], score: float) -> bool:
+    if gate.kind == "weighted":
+        return score >= gate.threshold
+    return sum(vote.fired for vote in votes) >= _wanted(gate, votes)
+
+
+def _wanted(gate: Gate, votes: Sequence[Vote]) -> int:
+    """How many checks have to fire; never more than there are."""
+    if gate.kind == "any":
+        return 1
+    return len(votes) if gate.kind == "all" else min(gate.least, len(votes))
+
+
+def _score(gate: Gate, votes: Sequence[Vote]) -> float:
+    scores = [vote.score or 0.0 for vote in votes]
+    if gate.kind != "weighted":
+        return sorted(scores, reverse=True)[_wanted(gate, votes) - 1]
+    mean = weighted_mean(votes)
+    if gate.slope is None:
+        return mean
+    return 1 / (1 + math.exp(-max(-700.0, min(700.0, gate.slope * mean + gate.offset))))
+
+
+def weighted_mean(votes: Sequence[Vote]) -> float:
+    """Sum of weight * score over the sum of weights, in [0, 1]; what a calibration is fitted on."""
+    total = math.fsum(vote.weight for vote in votes)
+    return math.fsum(vote.weight * (vote.score or 0.0) for vote in votes) / total

@@ -1,0 +1,101 @@
+"""Several models on the same texts at once, and long texts looked at through windows.
+
+A violation in one paragraph of a long text hardly moves the score of the whole. So a long text is
+scored whole and in overlapping windows. If a text of n windows violates as a whole as often as
+a short one, then each of its windows violates 1/n as often, so by Bayes' rule a window's odds are
+those of its c divided by n. The text's c is the highest of the whole's and of its windows' so
+corrected: without the correction every long text would be stopped sooner or later, with it the
+share of good texts that are stopped does not grow with length (bench/long_texts.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apps.guardrails.learning import features
+from apps.guardrails.learning.artifact import Model
+
+LONG = 4_000
+"""Code points from which a text is looked at through windows as well."""
+WINDOW = 1_500
+STEP = 750
+
+
+class Panel:
+    """Models side by side: one extraction and one pass over its columns for all of them.
+
+    Scores are those of `artifact.score`, to within the rounding of single precision.
+    """
+
+    def __init__(self, models: Mapping[str, Model]) -> None:
+        self.names = tuple(models)
+        each = list(models.values())
+        shape = (features.COLUMNS, len(each))
+        squared, weighted = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        for place, model in enumerate(each):
+            squared[:, place] = model.idf * model.idf
+            weighted[:, place] = model.idf * model.weights
+        self._squared, self._weighted = squared, weighted
+        self._intercepts = np.array([model.intercept for model in each])
+        self._slopes = np.array([model.slope for model in each])
+        self._offsets = np.array([model.offset for model in each])
+
+    def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """c of each text by each model, in [0, 1]; (texts, models)."""
+        pieces, owners = _pieces(texts)
+        margins = self._margins(features.extract(pieces))
+        numbers = np.bincount(owners, minlength=len(texts))
+        whole = np.append(True, owners[1:] != owners[:-1])
+        windows = np.maximum(numbers - 1, 1)
+        margins[~whole] -= np.log(windows[owners[~whole]])[:, None]
+        starts = np.flatnonzero(whole)
+        highest = np.maximum.reduceat(margins, starts, axis=0)
+        return _sigmoid(highest)
+
+    def _margins(self, counts: features.Counts) -> NDArray[np.float64]:
+        """The calibrated log odds of each row by each model."""
+        margins = np.empty((counts.rows, len(self.names)))
+        for row in range(counts.rows):
+            first, last = counts.offsets[row], counts.offsets[row + 1]
+            columns = counts.columns[first:last]
+            damped = features.damp(counts.counts[first:last])
+            words = int(np.searchsorted(columns, features.BLOCK))
+            raw = self._block(columns[:words], damped[:words])
+            raw += self._block(columns[words:], damped[words:])
+            margins[row] = self._slopes * (raw + self._intercepts) + self._offsets
+        return margins
+
+    def _block(
+        self, columns: NDArray[np.int32], damped: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        """One block's share of the raw scores: its entries scaled to length 1, times weights."""
+        length = (damped * damped) @ self._squared.take(columns, axis=0)
+        dot = (damped @ self._weighted.take(columns, axis=0)).astype(np.float64)
+        return np.divide(dot, np.sqrt(length), out=np.zeros_like(dot), where=length > 0)
+
+
+def _pieces(texts: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """Each text, followed by its windows if it is long; and of which text each piece is."""
+    pieces: list[str] = []
+    owners: list[int] = []
+    for number, text in enumerate(texts):
+        here = [text, *windows(text)]
+        pieces += here
+        owners += [number] * len(here)
+    return pieces, np.array(owners, np.int64)
+
+
+def windows(text: str) -> list[str]:
+    """Overlapping pieces of a long text that cover all of it; none of a short one."""
+    if len(text) < LONG:
+        return []
+    return [text[start : start + WINDOW] for start in range(0, len(text) - WINDOW + STEP, STEP)]
+
+
+def _sigmoid(margins: NDArray[np.float64]) -> NDArray[np.float64]:
+    small = np.exp(-np.abs(margins))
+    scores: NDArray[np.float64] = np.where(margins >= 0, 1.0, small) / (1.0 + small)
+    return scores

@@ -1,0 +1,78 @@
+"""The texts of decisions, where a workspace keeps them: encrypted, and only for so long."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from cryptography.fernet import Fernet
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from apps.accounts.actor import Actor
+from apps.accounts.audit import record
+from apps.accounts.models import Workspace
+from apps.base.problems import FieldError, Problem
+from apps.runtime.models import DecisionText, Retention
+
+LONGEST_DAYS = 400
+
+
+def encrypt(workspace: Workspace, content: Mapping[str, Any]) -> bytes:
+    """What a check was asked, as AES with a key made of the host's and the workspace's."""
+    return _cipher(bytes(workspace.split_key)).encrypt(json.dumps(content).encode())
+
+
+def kept_content(workspace: Workspace, decision: UUID) -> dict[str, Any] | None:
+    """What a decision judged; None when it was not kept, or not for so long."""
+    row = DecisionText.objects.filter(
+        workspace=workspace, decision=decision, expires_at__gt=timezone.now()
+    ).first()
+    return decrypt(workspace, row) if row else None
+
+
+def decrypt(workspace: Workspace, row: DecisionText) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(
+        _cipher(bytes(workspace.split_key)).decrypt(bytes(row.content))
+    )
+    return content
+
+
+@transaction.atomic
+def keep_texts(actor: Actor, *, share: float, days: int) -> None:
+    """From now on keep the texts of this share of decisions for so many days; 0 keeps none.
+
+    What is kept already goes on its own day.
+    """
+    errors = []
+    if not 0 <= share <= 1:
+        errors.append(FieldError("/share", "From 0 (none) to 1 (all)."))
+    if not 1 <= days <= LONGEST_DAYS:
+        errors.append(FieldError("/days", f"1 to {LONGEST_DAYS} days."))
+    if errors:
+        raise Problem("The setting was not changed.", errors=errors)
+    if share == 0:
+        Retention.objects.filter(workspace=actor.workspace).delete()
+    else:
+        Retention.objects.update_or_create(
+            workspace=actor.workspace, defaults={"share": share, "days": days}
+        )
+    record(actor, "decisions.keep_texts", actor.workspace, share=share, days=days)
+
+
+def delete_expired() -> int:
+    """Delete the texts whose days are over; returns how many."""
+    deleted, _ = DecisionText.objects.filter(expires_at__lte=timezone.now()).delete()
+    return deleted
+
+
+@lru_cache(maxsize=256)
+def _cipher(key: bytes) -> Fernet:
+    made = hmac.digest(settings.ARTIFACT_KEY.encode(), b"decision texts" + key, "sha256")
+    return Fernet(base64.urlsafe_b64encode(made))
