@@ -25,6 +25,8 @@ if PRODUCTION and len(os.environ.get("SECRET_KEY", "")) < 50:
         "for example from `openssl rand -base64 48`."
     )
 # signs model artifacts; outside the database on purpose
+# where this site answers, for what has to come in from outside (canaries); "" where nobody said
+SITE_URL = os.environ.get("PARAPET_URL", "").rstrip("/")
 ARTIFACT_KEY = os.environ.get("ARTIFACT_KEY") or runtime.kept_secret("artifact_key")
 
 ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")

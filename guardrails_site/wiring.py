@@ -10,16 +10,22 @@ from apps.corpus import importing
 from apps.corpus import permissions as corpus_permissions  # noqa: F401
 from apps.corpus import tasks as corpus_tasks  # noqa: F401
 from apps.corpus.models import Side
+from apps.evidence import cases
 from apps.evidence import permissions as evidence_permissions  # noqa: F401
 from apps.evidence import services as evidence
 from apps.evidence import tasks as evidence_tasks  # noqa: F401
+from apps.guardrails import configuring
 from apps.guardrails import permissions as guardrails_permissions  # noqa: F401
+from apps.guardrails import services as guardrails
 from apps.guardrails.counts import count_documents
 from apps.labeling import labels
 from apps.labeling import permissions as labeling_permissions  # noqa: F401
 from apps.labeling.queue import open_slots
 from apps.policies import permissions as policies_permissions  # noqa: F401
+from apps.policies import services as policies
+from apps.runtime import incidents
 from apps.runtime import permissions as runtime_permissions  # noqa: F401
+from apps.runtime import tasks as runtime_tasks  # noqa: F401
 from apps.training import permissions as training_permissions  # noqa: F401
 from apps.training import runs
 from apps.training import tasks as training_tasks  # noqa: F401
@@ -39,4 +45,7 @@ def connect() -> None:
     """Called once, when Django is ready."""
     celery.app.set_default()
     importing.on_arrival[:] = [open_slots, count_documents]
-    labels.on_label[:] = [refresh_figures, runs.after_label]
+    labels.on_label[:] = [refresh_figures, runs.after_label, incidents.after_label]
+    policies.before_publish[:] = [cases.hold_version]
+    configuring.before_publish[:] = [cases.hold_configuration]
+    guardrails.on_change[:] = [incidents.after_change]

@@ -518,7 +518,7 @@ def _commit(job: Import, batch: _Batch) -> None:
             [(job.pk, row, reason[:300]) for row, reason in rejected],
         )
     if arrived:
-        _welcome(job, counter, arrived)
+        welcome(job.policy, job.source, counter, arrived)
     taken = len(batch.rows) + len(batch.rejected) - len(rejected)
     job.rows += len(batch.rows) + len(batch.rejected)
     job.new += len(arrived)
@@ -536,32 +536,43 @@ def _commit(job: Import, batch: _Batch) -> None:
         raise jobs.LostLease
 
 
-def _welcome(job: Import, counter: CorpusCounter, arrived: list[tuple[Any, ...]]) -> None:
-    """Number the batch, count it, and tell the apps that keep more about these examples."""
+def welcome(
+    policy: Policy,
+    source: Source | None,
+    counter: CorpusCounter,
+    arrived: list[tuple[Any, ...]],
+) -> None:
+    """Number the batch, count it, and tell the apps that keep more about these examples.
+
+    In the transaction that brought them, with the policy's counter locked.
+
+    Args:
+        arrived: (id of the policy's example, side, output, model, language) each.
+    """
     counter.batches += 1
     sides = [row[1] for row in arrived]
     counter.train += sides.count(Side.TRAIN)
     counter.audit += sides.count(Side.AUDIT)
     counter.save()
-    facets: dict[tuple[str, str], int] = {("source", job.source.name if job.source else ""): 0}
+    facets: dict[tuple[str, str], int] = {("source", source.name if source else ""): 0}
     for _, _, _, model, language in arrived:
         for facet in (("model", model), ("language", language)):
             if facet[1]:
                 facets[facet] = facets.get(facet, 0) + 1
-    facets[("source", job.source.name if job.source else "")] = len(arrived)
+    facets[("source", source.name if source else "")] = len(arrived)
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO corpus_batch (policy_id, number, committed_at) VALUES (%s, %s, now())",
-            [job.policy_id, counter.batches],
+            [policy.pk, counter.batches],
         )
         cursor.executemany(
             "INSERT INTO corpus_facet (policy_id, name, value, count) VALUES (%s, %s, %s, %s)"
             " ON CONFLICT (policy_id, name, value)"
             " DO UPDATE SET count = corpus_facet.count + excluded.count",
-            [(job.policy_id, name, value, n) for (name, value), n in sorted(facets.items())],
+            [(policy.pk, name, value, n) for (name, value), n in sorted(facets.items())],
         )
     arrival = Arrival(
-        policy=job.policy,
+        policy=policy,
         number=counter.batches,
         ids=[row[0] for row in arrived],
         sides=sides,

@@ -168,6 +168,27 @@ def items_of(evaluation: Evaluation) -> list[Item]:
     ]
 
 
+@dataclass(frozen=True)
+class AuditLabel:
+    """A counted audit label: of which text, what was said, and how many texts it stands for."""
+
+    example: UUID
+    verdict: str
+    weight: float
+
+
+def audit_labels(policy: Policy) -> list[AuditLabel]:
+    """The decisive audit labels that count today, in the audit order; no model is asked."""
+    audit = _audit_side(policy, label_counts(policy).sequence)
+    counter = CorpusCounter.objects.filter(policy=policy).first()
+    sample = choose_sample(audit.members, last_batch=counter.batches if counter else 0)
+    return [
+        AuditLabel(audit.examples[row], audit.verdict(row), float(weight))
+        for row, weight in zip(sample.rows, sample.weights, strict=True)
+        if audit.verdict(row) in DECISIVE
+    ]
+
+
 def newest(policy: Policy) -> Evaluation | None:
     """The newest evaluation of the policy's live model."""
     return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,9 +13,10 @@ from apps.accounts.actor import Actor
 from apps.accounts.audit import record
 from apps.base.gate import check_text
 from apps.base.problems import FieldError, Problem
-from apps.guardrails.configuration import DEFAULT, parse
+from apps.guardrails.configuration import DEFAULT, Configuration, parse, stored
 from apps.guardrails.exemptions import text_hash
 from apps.guardrails.models import GuardrailDraft, GuardrailVersion, RuleException
+from apps.guardrails.services import tell_change
 from apps.policies.models import Policy
 
 LONGEST_EXCEPTION = timedelta(days=90)
@@ -49,6 +50,10 @@ def rules_of(policy: Policy, version: GuardrailVersion | None = None) -> dict[st
     if policy.current_version is not None:
         rules |= {rule.key: rule.polarity for rule in policy.current_version.rules.all()}
     return rules
+
+
+# Called with a candidate before it guards; one that may not raises Problem. wiring.py fills it.
+before_publish: list[Callable[[Policy, Configuration], None]] = []
 
 
 @transaction.atomic
@@ -94,7 +99,11 @@ def publish_guardrail(actor: Actor, *, policy: Policy, note: str = "") -> Guardr
     last = current_guardrail(policy)
     if content == (last.content if last else DEFAULT.as_dict()):
         raise Problem("The draft is what guards already.", code="unchanged", status=409)
+    if not content["checks"]:
+        raise Problem("A guardrail without a check guards nothing; add one.", code="incomplete")
     _check_patterns(policy, content)
+    for look in before_publish:
+        look(policy, stored(content))
     version = GuardrailVersion.objects.create(
         policy=policy,
         number=last.number + 1 if last else 1,
@@ -103,6 +112,7 @@ def publish_guardrail(actor: Actor, *, policy: Policy, note: str = "") -> Guardr
         published_by=actor.label,
     )
     record(actor, "guardrail.publish", policy, version=version.number, note=version.note)
+    tell_change(policy, f"guardrail {version.number}")
     return version
 
 

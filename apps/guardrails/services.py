@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from apps.accounts.actor import Actor
@@ -17,6 +20,9 @@ MOST_RANKED = 20_000
 LEAST_RANKED = 2_000
 RANKED_FOR_EACH_LABEL = 40
 _CHUNK = 500
+
+# Called with a policy and what guards it anew ("model 4"), after commit; wiring.py fills it.
+on_change: list[Callable[[Policy, str], None]] = []
 
 
 def live_model(policy: Policy) -> ModelVersion | None:
@@ -37,6 +43,13 @@ def make_live(actor: Actor, version: ModelVersion) -> None:
         status=ModelVersion.Status.LIVE, live_since=timezone.now()
     )
     record(actor, "model.live", version, number=version.number)
+    tell_change(version.policy, f"model {version.number}")
+
+
+def tell_change(policy: Policy, what: str) -> None:
+    """Let the apps to the right look at what guards a policy now, once it is committed."""
+    for listener in on_change:
+        transaction.on_commit(partial(listener, policy, what))
 
 
 def rank_learning_stream(policy: Policy) -> int:
@@ -60,7 +73,8 @@ def rank_learning_stream(policy: Policy) -> int:
             "SELECT slot.id, there.example_id FROM labeling_slot slot"
             " JOIN corpus_policyexample there ON there.id = slot.policy_example_id"
             " WHERE slot.policy_id = %s AND slot.state = 'free' AND slot.side = 'train'"
-            " AND slot.skips < 2 AND slot.position >= %s ORDER BY slot.position LIMIT %s",
+            " AND slot.skips < 2 AND slot.position >= %s AND slot.position < 1"
+            " ORDER BY slot.position LIMIT %s",
             [policy.pk, EXPLORATION_SHARE, size],
         )
         pool = cursor.fetchall()

@@ -27,7 +27,7 @@ from apps.labeling.models import (
     State,
     Verdict,
 )
-from apps.labeling.queue import LEASE, Item, _items, release_beyond
+from apps.labeling.queue import FIRST, LEASE, Item, _items, release_beyond
 from apps.policies.models import Policy, PolicyVersion
 
 MAXIMUM_RATIONALE = 10_000
@@ -35,10 +35,17 @@ MAXIMUM_RATIONALE = 10_000
 
 @dataclass(frozen=True)
 class LabelEvent:
-    """What the apps to the right are told after a label is committed."""
+    """What the apps to the right are told after a label is committed.
+
+    Args:
+        asked_first: whether somebody wanted this text labelled, e.g. for an incident.
+    """
 
     policy: Policy
     side: str
+    policy_example: int
+    verdict: str
+    asked_first: bool
     decisive: bool
     since_frozen: int
 
@@ -260,7 +267,15 @@ def _append(
     with prepared(), connection.cursor() as cursor:
         cursor.execute(_APPEND, values)
         label.sequence, since_frozen = cursor.fetchone()
-    return LabelEvent(policy, slot.side, decisive, since_frozen)
+    return LabelEvent(
+        policy=policy,
+        side=slot.side,
+        policy_example=slot.policy_example_id,
+        verdict=label.verdict,
+        asked_first=slot.position >= FIRST,
+        decisive=decisive,
+        since_frozen=since_frozen,
+    )
 
 
 def _tell(event: LabelEvent) -> None:

@@ -21,12 +21,14 @@ from apps.base.ids import uuid7
 from apps.base.prepared import prepared
 from apps.base.problems import FieldError, Problem
 from apps.corpus.importing import Arrival
-from apps.labeling.models import Lease, Stream
+from apps.labeling.models import Lease, Slot, State, Stream
 from apps.policies.models import Policy
 
 LEASE = timedelta(minutes=15)
 MOST_LEASES = 2
 EXPLORATION_SHARE = 0.3
+# above every entropy and every random number
+FIRST = 2.0
 
 
 @dataclass(frozen=True)
@@ -200,10 +202,20 @@ def set_priorities(policy: Policy, slots: Sequence[int], priorities: Sequence[fl
         )
 
 
+def put_first(policy_example: int) -> bool:
+    """Ask for a train-side text before all others; False where it is not free to be asked.
+
+    It was not drawn at random: its place behind every random number keeps it out of the
+    exploration stream, which calibrates the scores.
+    """
+    rows = Slot.objects.filter(policy_example=policy_example, side="train", state=State.FREE)
+    return bool(rows.update(priority=FIRST, position=FIRST))
+
+
 # each stream's free slots in its order; a person is not offered again what they skipped
 _STREAMS = {
     Stream.AUDIT: "side = 'audit' AND skips < 2 ORDER BY position",
-    Stream.EXPLORATION: "side = 'train' AND skips < 2 ORDER BY position",
+    Stream.EXPLORATION: "side = 'train' AND position < 1 AND skips < 2 ORDER BY position",
     Stream.LEARNING: "side = 'train' AND skips < 2 ORDER BY priority DESC, position",
 }
 _CLAIM = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -16,11 +16,16 @@ from apps.accounts.models import Membership, Role
 from apps.base.problems import FieldError, Problem
 from apps.policies.models import Policy, PolicyDraft, PolicyRole, PolicyVersion, Rule
 from apps.policies.specification import Specification, compare, missing, parse
+from apps.policies.taxonomies import known_categories
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}\Z")
 _ADDRESSES = ("new",)  # /policies/new/ is a page
 TARGETS = ("false_positive_rate", "recall", "cost_ratio")
 NOTHING = Specification(stages=())
+
+# Called with a version before it is in force; one that may not be raises Problem, and nothing is
+# published. wiring.py fills it.
+before_publish: list[Callable[[Policy, PolicyVersion], None]] = []
 SETTINGS = (
     "retrain_after",
     "retrain_every_hours",
@@ -134,6 +139,8 @@ def publish_version(actor: Actor, *, policy: Policy) -> PolicyVersion:
         Rule(version=version, position=position, **rule)
         for position, rule in enumerate(specification.as_dict()["rules"])
     )
+    for look in before_publish:
+        look(policy, version)
     policy.current_version = version
     policy.status = Policy.Status.ACTIVE
     policy.save(update_fields=["current_version", "status"])
@@ -150,6 +157,22 @@ def change_settings(
     if changed:
         policy.save(update_fields=list(changed))
         record(actor, "policy.change_settings", policy, **changed)
+
+
+@transaction.atomic
+def set_categories(actor: Actor, *, policy: Policy, categories: Sequence[str]) -> None:
+    """Say which categories of taxonomies the policy stands for, as "openai/hate"."""
+    known = known_categories(policy.workspace)
+    errors = [
+        FieldError(f"/categories/{place}", "No such category.")
+        for place, name in enumerate(categories)
+        if name not in known
+    ]
+    if errors:
+        raise Problem("The categories were not changed.", errors=errors)
+    policy.categories = sorted(set(categories))
+    policy.save(update_fields=["categories"])
+    record(actor, "policy.set_categories", policy, categories=policy.categories)
 
 
 @transaction.atomic

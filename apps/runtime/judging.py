@@ -10,14 +10,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from apps.guardrails import exemptions, gate
-from apps.guardrails.checks.interface import Evaluate, Found, Span, Subject, merged
+from apps.guardrails import gate
+from apps.guardrails.checks.interface import Span, Subject, merged
 from apps.guardrails.configuration import CLASSIFIER
-from apps.guardrails.exemptions import Exemption
-from apps.guardrails.gate import Gate, Vote
+from apps.guardrails.guarding import Check, Guardrail, Heard, look, score_all
 from apps.guardrails.learning.panel import Panel
 from apps.runtime.decide import Finding, Outcome, Reason, decide
 
@@ -30,29 +29,6 @@ REDACTED = "[redacted]"
 GATE = "gate"
 _LONGEST_REMOTE = 11.0
 _remote = ThreadPoolExecutor(max_workers=32, thread_name_prefix="judges")
-
-
-@dataclass(frozen=True, eq=False)
-class Check:
-    """A check of a policy as it is served.
-
-    Args:
-        polarity: of the rule it speaks for; what a check of an allowed rule finds, allows.
-        action: what its rule asks for, or the most restrictive of the policy's.
-        evaluate: None where it could not be built; `problem` says why.
-    """
-
-    key: str
-    kind: str
-    action: str
-    evaluate: Evaluate | None
-    rule: str = ""
-    polarity: str = "disallowed"
-    threshold: float = 0.5
-    weight: float = 1.0
-    advisory: bool = False
-    remote: bool = False
-    problem: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +48,10 @@ class Guard:
     mode: str
     on_failure: str
     action: str
-    checks: tuple[Check, ...]
-    gate: Gate = field(default_factory=Gate)
-    exemptions: tuple[Exemption, ...] = ()
+    guardrail: Guardrail
     rollout: int = 100
     safe_completion: str = ""
+    categories: tuple[str, ...] = ()
     guardrail_version: int = 0
     model_version: int | None = None
 
@@ -87,16 +62,16 @@ class Bundle:
 
     Args:
         panel: the classifiers of all policies, by slug.
-        key: the workspace's, for texts that are excepted by their hash.
         stopped: whether the kill switch is on: everything runs, nothing acts.
+        mappings: what categories mean in other taxonomies.
         kept_share, kept_days: of decisions whose text is kept, and for how long.
     """
 
     id: str
     guards: tuple[Guard, ...] = ()
     panel: Panel | None = None
-    key: bytes = b""
     stopped: bool = False
+    mappings: Mapping[str, Sequence[str]] = field(default_factory=dict)
     kept_share: float = 0.0
     kept_days: int = 0
 
@@ -163,26 +138,33 @@ class Judgement:
 
 @dataclass(eq=False)
 class _Round:
-    """One policy while it is looked at: the entries of its checks come in by key."""
+    """One policy while it is looked at: what its checks say comes in by their keys."""
 
     guard: Guard
     mode: str
     why: str
-    entries: dict[str, Entry] = field(default_factory=dict)
-
-    def verdict(self) -> gate.Verdict:
-        """The gate's, on what is known by now."""
-        return gate.combine(
-            self.guard.gate, [_vote(c, self.entries.get(c.key)) for c in self._voters]
-        )
+    heard: dict[str, Heard] = field(default_factory=dict)
+    spared: set[str] = field(default_factory=set)
 
     @property
-    def _voters(self) -> list[Check]:
-        """Advisory checks are told only, and what allows does not vote on what to disallow."""
-        return [c for c in self.guard.checks if not c.advisory and c.polarity == "disallowed"]
+    def checks(self) -> tuple[Check, ...]:
+        return self.guard.guardrail.checks
 
-    def entry(self, check: Check, status: str, why: str = "", **said: Any) -> Entry:
+    def verdict(self) -> gate.Verdict:
+        return self.guard.guardrail.verdict(self.heard)
+
+    def entries(self) -> list[Entry]:
+        return [self._entry(check, self.heard.get(check.key)) for check in self.checks]
+
+    def _entry(self, check: Check, heard: Heard | None) -> Entry:
         guard = self.guard
+        said = heard or Heard()
+        status = "failed" if said.failed else "ran"
+        why = said.failed or self.why or ("exception" if said.excepted else "")
+        if self.mode == "off":
+            status, why = "skipped", self.why
+        elif check.key in self.spared:
+            status, why = "skipped", "short_circuited"
         return Entry(
             policy=guard.policy,
             policy_version=guard.policy_version,
@@ -190,10 +172,15 @@ class _Round:
             kind=check.kind,
             mode=self.mode,
             status=status,
-            why=why or self.why,
+            why=why,
             rule=check.rule,
             advisory=check.advisory,
-            **said,
+            score=said.score,
+            threshold=check.threshold if status == "ran" else None,
+            action=check.action if said.places else "",
+            turn=said.turn,
+            places=said.places,
+            reason=said.reason,
         )
 
 
@@ -218,17 +205,17 @@ def judge(
     scored, problem = _scored(bundle, guards, subjects)
     rounds = [_Round(guard, *_mode(bundle, guard, rollout_key)) for guard in guards]
     for one in rounds:
-        for check in one.guard.checks:
-            if one.mode == "off":
-                one.entries[check.key] = one.entry(check, "skipped")
-            elif check.evaluate is None:
-                one.entries[check.key] = one.entry(check, "failed", check.problem)
-            elif clock() > until and not check.remote:
-                one.entries[check.key] = one.entry(check, "failed", "deadline")
-            elif check.kind == CLASSIFIER and problem:
-                one.entries[check.key] = one.entry(check, "failed", problem)
-            elif not check.remote:
-                one.entries[check.key] = _look(bundle, one, check, scored)
+        if one.mode == "off":
+            continue
+        for check in one.checks:
+            if check.kind == CLASSIFIER and problem:
+                one.heard[check.key] = Heard(failed=check.problem or problem)
+            elif check.remote and check.evaluate is not None:
+                continue
+            elif clock() > until and check.evaluate is not None:
+                one.heard[check.key] = Heard(failed="deadline")
+            else:
+                one.heard[check.key] = look(one.guard.guardrail, check, scored, bundle.panel)
     _ask(bundle, rounds, scored)
     return _conclude(rounds, subjects)
 
@@ -256,103 +243,34 @@ def _scored(
     bundle: Bundle, guards: Sequence[Guard], subjects: Sequence[Subject]
 ) -> tuple[list[Subject], str]:
     """The subjects with all classifiers' scores, worked out once; and why there are none."""
-    asked = any(
-        check.kind == CLASSIFIER and guard.mode != "off"
-        for guard in guards
-        for check in guard.checks
-    )
-    if not asked or bundle.panel is None:
+    asked = [c for guard in guards if guard.mode != "off" for c in guard.guardrail.checks]
+    if not any(check.kind == CLASSIFIER for check in asked):
         return list(subjects), ""
     try:
-        scores = bundle.panel.score([subject.text for subject in subjects]).tolist()
+        return score_all(bundle.panel, subjects), ""
     except Exception:  # whatever it is, each policy says that it failed
         return list(subjects), "features_failed"
-    names = bundle.panel.names
-    return [
-        replace(subject, scores=dict(zip(names, row, strict=True)))
-        for subject, row in zip(subjects, scores, strict=True)
-    ], ""
-
-
-def _look(bundle: Bundle, one: _Round, check: Check, subjects: Sequence[Subject]) -> Entry:
-    """What a check finds: the highest score of all turns, exceptions taken out."""
-    assert check.evaluate is not None
-    highest, turn, excepted = Found(0.0), 0, False
-    places = []
-    try:
-        for place, subject in enumerate(subjects):
-            said = check.evaluate(subject)
-            if not said.failed and said.score >= check.threshold:
-                after = _excepted(bundle, one.guard, check, subject, said)
-                excepted = excepted or after is not said
-                said = after
-            if said.failed:
-                return one.entry(check, "failed", said.failed)
-            if said.score >= check.threshold:
-                places.append((place, said.spans))
-            if place == 0 or said.score > highest.score:
-                highest, turn = said, place
-    except Exception:  # a check that cannot judge must not take the others with it
-        return one.entry(check, "failed", f"{check.kind}_failed")
-    return one.entry(
-        check,
-        "ran",
-        "exception" if excepted and not places else "",
-        score=highest.score,
-        threshold=check.threshold,
-        action=check.action if places else "",
-        turn=turn if places else None,
-        places=tuple(places),
-        reason=highest.reason if places else "",
-    )
-
-
-def _excepted(bundle: Bundle, guard: Guard, check: Check, subject: Subject, said: Found) -> Found:
-    """What remains of a finding once the exceptions to its rule are taken out."""
-    now = time.time()
-    standing = [e for e in guard.exemptions if e.rule == check.rule and e.expires > now]
-    if not standing:
-        return said
-    if exemptions.lets_through(standing, bundle.key, subject.text):
-        return Found(0.0)
-    text = exemptions.blanked(standing, subject.text)
-    if text == subject.text:
-        return said
-    assert check.evaluate is not None
-    without = replace(subject, text=text, scores={})
-    if check.kind == CLASSIFIER:
-        (without,), problem = _scored(bundle, [guard], [without])
-        if problem:
-            return Found(0.0, failed=problem)
-    return check.evaluate(without)
 
 
 def _ask(bundle: Bundle, rounds: Sequence[_Round], subjects: Sequence[Subject]) -> None:
     """Remote checks, all at once, and only where they can still change their policy's verdict."""
-    asked: list[tuple[_Round, Check, Future[Entry]]] = []
+    asked: list[tuple[_Round, Check, Future[Heard]]] = []
     for one in rounds:
-        for check in one.guard.checks:
-            if check.key in one.entries:
-                continue
-            if not check.advisory and one.verdict().fires is not None and one.mode != "shadow":
-                one.entries[check.key] = one.entry(check, "skipped", "short_circuited")
+        waiting = [c for c in one.checks if one.mode != "off" and c.key not in one.heard]
+        for check in waiting:
+            settled = one.verdict().fires is not None and check.polarity == "disallowed"
+            if settled and not check.advisory and one.mode == "enforce":
+                one.spared.add(check.key)
             else:
-                future = _remote.submit(_look, bundle, one, check, subjects)
+                future = _remote.submit(look, one.guard.guardrail, check, subjects, bundle.panel)
                 asked.append((one, check, future))
     until = time.monotonic() + _LONGEST_REMOTE
     for one, check, future in asked:
         try:
-            entry = future.result(timeout=max(0.0, until - time.monotonic()))
+            one.heard[check.key] = future.result(timeout=max(0.0, until - time.monotonic()))
         except TooLate:
             future.cancel()
-            entry = one.entry(check, "failed", "deadline")
-        one.entries[check.key] = entry
-
-
-def _vote(check: Check, entry: Entry | None) -> Vote:
-    if entry is None or entry.status != "ran":
-        return Vote(None, weight=check.weight)
-    return Vote(entry.score, bool(entry.action), check.weight)
+            one.heard[check.key] = Heard(failed="deadline")
 
 
 def _conclude(rounds: Sequence[_Round], subjects: Sequence[Subject]) -> Judgement:
@@ -361,9 +279,9 @@ def _conclude(rounds: Sequence[_Round], subjects: Sequence[Subject]) -> Judgemen
     receipt: list[Entry] = []
     scores = {}
     for one in rounds:
-        entries = [one.entries[check.key] for check in one.guard.checks]
+        entries = one.entries()
         verdict = one.verdict()
-        if one.guard.gate.kind != "any" and one.mode != "off":
+        if one.guard.guardrail.gate.kind != "any" and one.mode != "off":
             entries.append(_gate_entry(one, verdict))
         receipt += entries
         if one.mode == "off":
@@ -372,8 +290,8 @@ def _conclude(rounds: Sequence[_Round], subjects: Sequence[Subject]) -> Judgemen
             scores[one.guard.policy] = verdict.score
         if one.mode == "enforce":
             found |= _findings(one, verdict, entries)
-            allowing = [c for c in one.guard.checks if c.polarity == "allowed"]
-            lost = any(one.entries[check.key].status == "failed" for check in allowing)
+            allowing = [c for c in one.checks if c.polarity == "allowed"]
+            lost = any(one.heard[check.key].failed for check in allowing)
             if verdict.fires is None or lost:
                 failed.append(one.guard)
     outcome = decide(found)
@@ -394,16 +312,19 @@ def _conclude(rounds: Sequence[_Round], subjects: Sequence[Subject]) -> Judgemen
 
 def _gate_entry(one: _Round, verdict: gate.Verdict) -> Entry:
     """A gate that is more than "any of them" has a line of its own."""
-    rules = one.guard.gate
-    whole = Check(GATE, rules.kind, one.guard.action, None)
-    if verdict.fires is None:
-        return one.entry(whole, "failed", "gate_undecided")
-    return one.entry(
-        whole,
-        "ran",
+    guard, rules = one.guard, one.guard.guardrail.gate
+    undecided = verdict.fires is None
+    return Entry(
+        policy=guard.policy,
+        policy_version=guard.policy_version,
+        check=GATE,
+        kind=rules.kind,
+        mode=one.mode,
+        status="failed" if undecided else "ran",
+        why="gate_undecided" if undecided else one.why,
         score=verdict.score,
         threshold=rules.threshold if rules.kind == "weighted" else None,
-        action=one.guard.action if verdict.fires else "",
+        action=guard.action if verdict.fires else "",
     )
 
 
@@ -413,7 +334,7 @@ def _findings(one: _Round, verdict: gate.Verdict, entries: Sequence[Entry]) -> d
     Where the gate fires, every check that found something speaks for its rule; what an advisory
     check found does not count. A check of an allowed rule needs no gate.
     """
-    polarity = {check.key: check.polarity for check in one.guard.checks}
+    polarity = {check.key: check.polarity for check in one.checks}
     found = {}
     for entry in entries:
         side = polarity.get(entry.check, "disallowed")

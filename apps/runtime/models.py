@@ -8,8 +8,9 @@ import pgtrigger
 from django.db import models
 
 from apps.accounts.actor import Actor
-from apps.accounts.models import Workspace
+from apps.accounts.models import Membership, Workspace
 from apps.base.ids import uuid7
+from apps.corpus.models import PolicyExample
 from apps.evidence.models import MustPassCase
 from apps.policies.models import Policy
 
@@ -139,7 +140,6 @@ class Feedback(models.Model):
     workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+", db_index=False)
     # not a foreign key: a month of decisions can be dropped, what people said of it stays
     decision = models.UUIDField(db_index=True)
-    policy = models.ForeignKey(Policy, models.CASCADE, null=True, related_name="+")
     verdict = models.CharField(max_length=15, choices=Kind.choices)
     note = models.CharField(max_length=2000, blank=True)
     given_by = models.CharField(max_length=400)
@@ -152,12 +152,24 @@ class Feedback(models.Model):
         return f"{self.verdict}: {self.decision}"
 
 
+class IncidentQuerySet(models.QuerySet["Incident"]):
+    def visible_to(self, actor: Actor) -> IncidentQuerySet:
+        """Those of policies the actor owns; a canary's has no policy and is for admins."""
+        rows = self.filter(workspace=actor.workspace)
+        if actor.membership is None or actor.is_admin:
+            return rows
+        return rows.filter(policy__in=Policy.objects.owned_by(actor))
+
+
 class Incident(models.Model):
     """A miss or a false alarm seen in the wild, until a version that passes its case closes it.
 
     Args:
+        policy: whose verdict was wrong; none where a canary had a wrong answer or none.
         expected: what the right verdict on its text would have been.
         text: what was judged wrongly; it became an example and, once labelled, a case.
+        policy_example: that example, on top of the policy's queue.
+        fixed_by: what passes the case, in words: "model 4", "guardrail 2".
     """
 
     class Status(models.TextChoices):
@@ -171,19 +183,23 @@ class Incident(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+", db_index=False)
-    policy = models.ForeignKey(Policy, models.CASCADE, related_name="incidents", db_index=False)
+    policy = models.ForeignKey(
+        Policy, models.CASCADE, null=True, related_name="incidents", db_index=False
+    )
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.OPEN)
-    expected = models.CharField(max_length=8, choices=MustPassCase.Expected.choices)
+    expected = models.CharField(max_length=8, choices=MustPassCase.Expected.choices, blank=True)
     text = models.TextField()
     note = models.CharField(max_length=2000, blank=True)
     decision = models.UUIDField(null=True)
-    example = models.UUIDField(null=True)
+    policy_example = models.ForeignKey(PolicyExample, models.SET_NULL, null=True, related_name="+")
     case = models.ForeignKey(MustPassCase, models.SET_NULL, null=True, related_name="+")
-    # what fixed it, in words: "model 4", "guardrail 2"
+    canary = models.ForeignKey("Canary", models.SET_NULL, null=True, related_name="+")
     fixed_by = models.CharField(max_length=200, blank=True)
     opened_by = models.CharField(max_length=400)
     opened_at = models.DateTimeField(auto_now_add=True)
     changed_at = models.DateTimeField(auto_now=True)
+
+    objects: ClassVar[IncidentQuerySet] = IncidentQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         indexes = [
@@ -209,7 +225,8 @@ class Canary(models.Model):
     stage = models.CharField(max_length=10)
     text = models.TextField()
     expected = models.CharField(max_length=10)
-    made_by = models.CharField(max_length=300)
+    made_by = models.ForeignKey(Membership, models.CASCADE, related_name="+")
+    made_at = models.DateTimeField(auto_now_add=True)
     last_at = models.DateTimeField(null=True)
     last_action = models.CharField(max_length=10, blank=True)
     last_problem = models.CharField(max_length=200, blank=True)

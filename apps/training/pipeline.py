@@ -26,6 +26,7 @@ from apps.accounts.audit import record
 from apps.base import jobs
 from apps.base.jobs import Status
 from apps.corpus.models import Side
+from apps.evidence import cases
 from apps.evidence.services import evaluate
 from apps.guardrails import artifacts
 from apps.guardrails.counts import document_counts, example_counts
@@ -129,7 +130,9 @@ def _train(run: TrainingRun) -> None:
         signature=signature,
         size=size,
     )
-    refusal = _refusal(learned.linear.converged, slope)
+    refusal = _refusal(learned.linear.converged, slope) or cases.refusal(
+        cases.run_cases(policy, model=version)
+    )
     _say(run, 0.95, "comparing with the audit labels")
     _succeed(run, frozen.dataset, version, refusal)
 

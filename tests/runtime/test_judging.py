@@ -15,10 +15,11 @@ from apps.guardrails.checks.classifier import evaluate_for
 from apps.guardrails.checks.interface import Found, Subject, validate
 from apps.guardrails.exemptions import Exemption, phrase_of, text_hash
 from apps.guardrails.gate import Gate
+from apps.guardrails.guarding import Check, Guardrail
 from apps.guardrails.learning import artifact, features
 from apps.guardrails.learning.panel import Panel
 from apps.runtime import judging
-from apps.runtime.judging import Bundle, Check, Guard, Judgement, judge
+from apps.runtime.judging import Bundle, Guard, Judgement, judge
 
 
 def model(word: str = "overdose") -> artifact.Model:
@@ -71,7 +72,12 @@ def guard(policy: str = "doses", *checks: Check, **values: Any) -> Guard:
         "mode": "enforce",
         "on_failure": "closed",
         "action": "block",
-        "checks": checks or (classifier(policy, action=values.get("action", "block")),),
+        "guardrail": Guardrail(
+            checks or (classifier(policy, action=values.get("action", "block")),),
+            gate=values.pop("gate", Gate()),
+            exemptions=values.pop("exemptions", ()),
+            key=values.pop("key", b""),
+        ),
         "model_version": 1,
     }
     return Guard(policy=policy, **{**given, **values})
@@ -314,7 +320,7 @@ def test_a_classifier_is_asked_again_without_the_phrase() -> None:
 def test_a_whole_text_is_let_through_by_its_hash_and_no_other() -> None:
     key = b"k" * 32
     exempt = Exemption("e", "", 2e10, text_hash=text_hash(key, BAD))
-    served = bundle(guard(exemptions=(exempt,)), key=key)
+    served = bundle(guard(exemptions=(exempt,), key=key))
     assert judged(served, BAD).action == "allow"
     assert judged(served, BAD + "!").action == "block"
 

@@ -50,6 +50,7 @@ class Command(BaseCommand):
         environment = {
             **os.environ,
             "DATABASE_URL": application_url,
+            "PARAPET_URL": os.environ.get("PARAPET_URL") or f"http://{host}:{port}",
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }

@@ -1,0 +1,145 @@
+"""Must-pass cases: texts whose verdict is known, and which no candidate may get wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from django.db import transaction
+from django.utils import timezone
+
+from apps.accounts.actor import Actor
+from apps.accounts.audit import record
+from apps.base.gate import check_text
+from apps.base.problems import FieldError, Problem
+from apps.evidence.models import MustPassCase
+from apps.guardrails.assembling import guardrail_of, panel_of, parts_of, rules_by_key
+from apps.guardrails.checks.interface import Subject
+from apps.guardrails.configuration import Configuration
+from apps.guardrails.guarding import verdict_on
+from apps.guardrails.models import ModelVersion
+from apps.policies.models import Policy, PolicyVersion, Rule
+
+MOST_CASES = 500
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What a guardrail says of a case: `fires` is None where it could not be judged."""
+
+    case: MustPassCase
+    fires: bool | None
+    score: float | None
+
+    @property
+    def passes(self) -> bool:
+        return self.fires is (self.case.expected == MustPassCase.Expected.VIOLATES)
+
+
+@transaction.atomic
+def add_case(actor: Actor, *, policy: Policy, text: str, expected: str, why: str) -> MustPassCase:
+    """From now on every candidate has to give this text this verdict."""
+    errors = []
+    if not text.strip():
+        errors.append(FieldError("/text", "Give the text."))
+    if expected not in MustPassCase.Expected.values:
+        errors.append(FieldError("/expected", "Say violates or complies."))
+    if not why.strip() or len(why) > 2000:
+        errors.append(FieldError("/why", "Say why, in at most 2,000 characters."))
+    if errors:
+        raise Problem("The case was not added.", errors=errors)
+    check_text(text)
+    check_text(why)
+    if cases_of(policy).count() >= MOST_CASES:
+        raise Problem(f"A policy has at most {MOST_CASES} cases.", code="too_many", status=409)
+    case = MustPassCase.objects.create(
+        policy=policy, text=text, expected=expected, why=why, made_by=actor.label
+    )
+    record(actor, "case.add", policy, case=str(case.pk), expected=expected)
+    return case
+
+
+@transaction.atomic
+def withdraw_case(actor: Actor, *, case: MustPassCase) -> None:
+    """Let the case count no more; a second time changes nothing."""
+    if case.withdrawn_at is None:
+        case.withdrawn_at = timezone.now()
+        case.save(update_fields=["withdrawn_at"])
+        record(actor, "case.withdraw", case.policy, case=str(case.pk))
+
+
+def cases_of(policy: Policy):  # type: ignore[no-untyped-def]
+    """The cases that count, newest first."""
+    return MustPassCase.objects.filter(policy=policy, withdrawn_at=None).order_by("-pk")
+
+
+def run_cases(
+    policy: Policy,
+    *,
+    model: ModelVersion | None = None,
+    configuration: Configuration | None = None,
+    version: PolicyVersion | None = None,
+) -> list[CaseResult]:
+    """Every case judged by the whole guardrail, with a candidate in place of what is live."""
+    cases = list(cases_of(policy))
+    if not cases:
+        return []
+    parts = parts_of([policy])
+    models: Mapping = {policy.pk: model} if model else parts.models
+    panel, problems = panel_of([policy], models)
+    guardrail = guardrail_of(
+        policy,
+        rules=_rules(policy, version),
+        model=models.get(policy.pk),
+        version=parts.guardrails.get(policy.pk),
+        exceptions=parts.exceptions.get(policy.pk, ()),
+        problem=problems.get(policy.slug, ""),
+        configuration=configuration,
+    )
+    found = []
+    for case in cases:
+        verdict = verdict_on(guardrail, Subject(case.text), panel)
+        found.append(CaseResult(case, verdict.fires, verdict.score))
+    return found
+
+
+def refusal(results: list[CaseResult]) -> str:
+    """Why a candidate may not go live, by the cases it fails; "" when it passes them all."""
+    failed = [result for result in results if not result.passes]
+    if not failed:
+        return ""
+    named = "; ".join(
+        f"case {str(result.case.pk)[-6:]} must be told to {_verb(result.case)} ({result.case.why})"
+        for result in failed[:5]
+    )
+    return f"it fails {len(failed)} of {len(results)} must-pass cases: {named}"
+
+
+def hold_configuration(policy: Policy, configuration: Configuration) -> None:
+    """Refuse a guardrail that fails a case."""
+    _refuse(run_cases(policy, configuration=configuration))
+
+
+def hold_version(policy: Policy, version: PolicyVersion) -> None:
+    """Refuse a policy version under whose rules a case fails."""
+    if policy.current_version_id is not None:
+        _refuse(run_cases(policy, version=version))
+
+
+def _refuse(results: list[CaseResult]) -> None:
+    if reason := refusal(results):
+        raise Problem(
+            f"This does not go live: {reason}. Mend it, or withdraw the case.",
+            code="case_failed",
+            status=409,
+        )
+
+
+def _verb(case: MustPassCase) -> str:
+    return "violate" if case.expected == MustPassCase.Expected.VIOLATES else "comply"
+
+
+def _rules(policy: Policy, version: PolicyVersion | None) -> dict[str, Rule]:
+    if version is None:
+        return rules_by_key(policy)
+    return {rule.key: rule for rule in version.rules.all()}

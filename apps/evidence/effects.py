@@ -1,0 +1,125 @@
+"""What a guardrail would do to the audit labels: before it is published, and as it is served."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+
+from apps.corpus.models import Example
+from apps.evidence import estimators
+from apps.evidence.services import audit_labels
+from apps.guardrails.assembling import guardrail_of, panel_of, parts_of, rules_by_key
+from apps.guardrails.checks.interface import Subject
+from apps.guardrails.configuration import Configuration
+from apps.guardrails.guarding import Guardrail, verdict_on
+from apps.guardrails.learning.panel import Panel
+from apps.labeling.models import Verdict
+from apps.policies.models import Policy
+
+MOST_TEXTS = 1_000
+SECONDS = 3.0
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Flip:
+    """An audit text that the draft judges otherwise than what guards now."""
+
+    example: UUID
+    text: str
+    violates: bool
+    before: bool
+    after: bool
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Figures on the same audit labels, before and after.
+
+    Args:
+        counted: labels that were judged both ways; `left` more were not, for want of time.
+        undecided: texts that one of both could not judge; they are not counted.
+        worse, better: how many flipped to the wrong and to the right side.
+    """
+
+    counted: int
+    left: int
+    undecided: int
+    before: estimators.Figures | None
+    after: estimators.Figures | None
+    worse: int
+    better: int
+    flips: list[Flip]
+    remote: bool
+
+
+def effect(policy: Policy, configuration: Configuration) -> Effect:
+    """Judge the audit texts by what guards now and by a configuration.
+
+    Remote checks are left out on both sides: they would be asked a thousand times.
+    """
+    panel, now, then = _both(policy, configuration)
+    remote = any(check.remote for one in (now, then) for check in one.checks)
+    labels = audit_labels(policy)[:MOST_TEXTS]
+    texts = dict(
+        Example.objects.filter(pk__in=[label.example for label in labels]).values_list(
+            "pk", "output"
+        )
+    )
+    rows, flips, undecided = [], [], 0
+    until = time.monotonic() + SECONDS
+    judged = 0
+    for label in labels:
+        if time.monotonic() > until:
+            break
+        judged += 1
+        subject = Subject(texts[label.example])
+        before, after = (verdict_on(_local(one), subject, panel).fires for one in (now, then))
+        if before is None or after is None:
+            undecided += 1
+            continue
+        violates = label.verdict == Verdict.VIOLATES
+        rows.append((violates, before, after, label.weight))
+        if before != after:
+            flips.append(Flip(label.example, subject.text, violates, before, after))
+    table = np.array(rows, float).reshape(-1, 4)
+    violating, was, will = (table[:, n].astype(bool) for n in range(3))
+    return Effect(
+        counted=len(rows),
+        left=len(labels) - judged,
+        undecided=undecided,
+        before=estimators.figures(violating, was, table[:, 3]) if rows else None,
+        after=estimators.figures(violating, will, table[:, 3]) if rows else None,
+        worse=sum(flip.after != flip.violates for flip in flips),
+        better=sum(flip.after == flip.violates for flip in flips),
+        flips=flips[:_SHOWN],
+        remote=remote,
+    )
+
+
+def _both(
+    policy: Policy, configuration: Configuration
+) -> tuple[Panel | None, Guardrail, Guardrail]:
+    parts = parts_of([policy])
+    panel, problems = panel_of([policy], parts.models)
+    now, then = (
+        guardrail_of(
+            policy,
+            rules=rules_by_key(policy),
+            model=parts.models.get(policy.pk),
+            version=parts.guardrails.get(policy.pk),
+            exceptions=parts.exceptions.get(policy.pk, ()),
+            problem=problems.get(policy.slug, ""),
+            configuration=tried,
+        )
+        for tried in (None, configuration)
+    )
+    return panel, now, then
+
+
+def _local(guardrail: Guardrail) -> Guardrail:
+    checks = tuple(check for check in guardrail.checks if not check.remote)
+    return Guardrail(checks, guardrail.gate, guardrail.exemptions, guardrail.key)

@@ -1,0 +1,163 @@
+"""From rows to what guards: checks built, the model verified, exceptions read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from django.utils import timezone
+
+from apps.base.problems import Problem
+from apps.guardrails import artifacts
+from apps.guardrails.checks import KINDS
+from apps.guardrails.checks.classifier import evaluate_for
+from apps.guardrails.configuration import (
+    CLASSIFIER,
+    DEFAULT,
+    CheckSettings,
+    Configuration,
+    built,
+    stored,
+    threshold,
+)
+from apps.guardrails.exemptions import Exemption, phrase_of
+from apps.guardrails.guarding import Check, Guardrail
+from apps.guardrails.learning import artifact
+from apps.guardrails.learning.panel import Panel
+from apps.guardrails.models import GuardrailVersion, ModelVersion, RuleException
+from apps.policies.models import Policy, Rule
+from apps.policies.specification import ACTIONS
+
+_WARM_UP = "A text to warm up with."
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What policies are guarded by, each by the policy's id."""
+
+    models: Mapping[UUID, ModelVersion]
+    guardrails: Mapping[UUID, GuardrailVersion]
+    exceptions: Mapping[UUID, Sequence[RuleException]]
+
+
+def parts_of(policies: Sequence[Policy]) -> Parts:
+    """The live models, newest guardrails and exceptions in force of several policies."""
+    exceptions: dict[UUID, list[RuleException]] = {}
+    in_force = RuleException.objects.filter(
+        policy__in=policies, ended_at=None, expires_at__gt=timezone.now()
+    )
+    for row in in_force.order_by("pk"):
+        exceptions.setdefault(row.policy_id, []).append(row)
+    live = ModelVersion.objects.filter(policy__in=policies, status=ModelVersion.Status.LIVE)
+    newest = (
+        GuardrailVersion.objects.filter(policy__in=policies)
+        .order_by("policy", "-number")
+        .distinct("policy")
+    )
+    return Parts(
+        {row.policy_id: row for row in live}, {row.policy_id: row for row in newest}, exceptions
+    )
+
+
+def panel_of(
+    policies: Iterable[Policy], models: Mapping[UUID, ModelVersion]
+) -> tuple[Panel | None, dict[str, str]]:
+    """The classifiers side by side, each verified and warmed; and why some are not among them."""
+    loaded, problems = {}, {}
+    for policy in policies:
+        if policy.pk not in models:
+            continue
+        try:
+            loaded[policy.slug] = artifacts.load(models[policy.pk])
+        except artifact.ArtifactRefused:
+            problems[policy.slug] = "model_refused"
+    if not loaded:
+        return None, problems
+    panel = Panel(loaded)
+    panel.score([_WARM_UP])
+    return panel, problems
+
+
+def guardrail_of(
+    policy: Policy,
+    *,
+    rules: Mapping[str, Rule],
+    model: ModelVersion | None,
+    version: GuardrailVersion | None,
+    exceptions: Sequence[RuleException] = (),
+    problem: str = "",
+    configuration: Configuration | None = None,
+) -> Guardrail:
+    """A policy's guardrail as it is served.
+
+    Args:
+        rules: of the policy version, by key.
+        problem: why its classifier cannot judge.
+        configuration: what to try in place of what the version says.
+    """
+    configuration = configuration or (stored(version.content) if version else DEFAULT)
+    strictest = strictest_action(rules)
+    return Guardrail(
+        checks=tuple(
+            _check(check, rules.get(check.rule), strictest, policy, model, problem)
+            for check in configuration.checks
+        ),
+        gate=configuration.gate,
+        exemptions=tuple(map(_exemption, exceptions)),
+        key=bytes(policy.workspace.split_key),
+    )
+
+
+def strictest_action(rules: Mapping[str, Rule]) -> str:
+    """What the disallowed rules of a policy ask for together."""
+    asked = [rule.action for rule in rules.values() if rule.polarity == "disallowed"]
+    return max(asked, key=ACTIONS.index)
+
+
+def rules_by_key(policy: Policy) -> dict[str, Rule]:
+    """The rules of the published version."""
+    assert policy.current_version is not None
+    return {rule.key: rule for rule in policy.current_version.rules.all()}
+
+
+def _check(
+    check: CheckSettings,
+    rule: Rule | None,
+    strictest: str,
+    policy: Policy,
+    model: ModelVersion | None,
+    problem: str,
+) -> Check:
+    polarity = rule.polarity if rule else "disallowed"
+    action = rule.action if rule else strictest
+    served = Check(
+        key=check.key,
+        kind=check.kind,
+        action="allow" if polarity == "allowed" else action,
+        evaluate=None,
+        rule=check.rule,
+        polarity=polarity,
+        threshold=threshold(check),
+        weight=check.weight,
+        advisory=check.advisory,
+        remote=KINDS[check.kind].remote,
+    )
+    if check.kind == CLASSIFIER:
+        if model is None or problem:
+            return replace(served, problem=problem or "no_model")
+        return replace(served, threshold=model.threshold, evaluate=evaluate_for(policy.slug))
+    try:
+        return replace(served, evaluate=built(check))
+    except Problem:
+        return replace(served, problem="check_refused")
+
+
+def _exemption(row: RuleException) -> Exemption:
+    return Exemption(
+        id=str(row.pk),
+        rule=row.rule,
+        expires=row.expires_at.timestamp(),
+        phrase=phrase_of(row.phrase) if row.phrase else None,
+        text_hash=bytes(row.text_hash or b""),
+    )

@@ -1,0 +1,157 @@
+"""One policy's checks on texts, and what its gate makes of them. No Django.
+
+Nothing is asked of the database: what is served holds all that is needed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from apps.guardrails import exemptions
+from apps.guardrails.checks.interface import Evaluate, Found, Span, Subject
+from apps.guardrails.configuration import CLASSIFIER
+from apps.guardrails.exemptions import Exemption
+from apps.guardrails.gate import Gate, Verdict, Vote, combine
+from apps.guardrails.learning.panel import Panel
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """A check of a policy as it is served.
+
+    Args:
+        polarity: of the rule it speaks for; what a check of an allowed rule finds, allows.
+        action: what its rule asks for, or the most restrictive of the policy's.
+        evaluate: None where it could not be built; `problem` says why.
+    """
+
+    key: str
+    kind: str
+    action: str
+    evaluate: Evaluate | None
+    rule: str = ""
+    polarity: str = "disallowed"
+    threshold: float = 0.5
+    weight: float = 1.0
+    advisory: bool = False
+    remote: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Guardrail:
+    """A policy's runtime test.
+
+    Args:
+        key: the workspace's, for texts that are excepted by their hash.
+    """
+
+    checks: tuple[Check, ...]
+    gate: Gate = field(default_factory=Gate)
+    exemptions: tuple[Exemption, ...] = ()
+    key: bytes = b""
+
+    def verdict(self, heard: Mapping[str, Heard]) -> Verdict:
+        """The gate's, on what is known by now of its checks, by key.
+
+        Advisory checks are told only, and what allows does not vote on what to disallow.
+        """
+        voters = [c for c in self.checks if not c.advisory and c.polarity == "disallowed"]
+        return combine(self.gate, [_vote(check, heard.get(check.key)) for check in voters])
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a check said of texts.
+
+    Args:
+        failed: why it could not say; "" when it could.
+        score: its highest over the texts.
+        turn: the place of the text it found most in; None when it found nothing.
+        places: every text it found something in, and where; no spans where it cannot say.
+        excepted: whether it would have found something without the exceptions to its rule.
+    """
+
+    failed: str = ""
+    score: float | None = None
+    turn: int | None = None
+    places: tuple[tuple[int, tuple[Span, ...]], ...] = ()
+    reason: str = ""
+    excepted: bool = False
+
+
+def score_all(panel: Panel | None, subjects: Sequence[Subject]) -> list[Subject]:
+    """The subjects with the classifiers' scores, all worked out together."""
+    if panel is None:
+        return list(subjects)
+    scores = panel.score([subject.text for subject in subjects]).tolist()
+    return [
+        replace(subject, scores=dict(zip(panel.names, row, strict=True)))
+        for subject, row in zip(subjects, scores, strict=True)
+    ]
+
+
+def look(
+    guardrail: Guardrail, check: Check, subjects: Sequence[Subject], panel: Panel | None
+) -> Heard:
+    """What a check finds in any of the texts, the exceptions to its rule taken out.
+
+    It never raises: a check that cannot judge must not take the others with it.
+    """
+    if check.evaluate is None:
+        return Heard(failed=check.problem)
+    highest, turn, excepted = Found(0.0), 0, False
+    places = []
+    try:
+        for place, subject in enumerate(subjects):
+            said = check.evaluate(subject)
+            if not said.failed and said.score >= check.threshold:
+                after = _excepted(guardrail, check, subject, said, panel)
+                excepted = excepted or after is not said
+                said = after
+            if said.failed:
+                return Heard(failed=said.failed)
+            if said.score >= check.threshold:
+                places.append((place, said.spans))
+            if place == 0 or said.score > highest.score:
+                highest, turn = said, place
+    except Exception:  # whatever it is, its policy says that it failed
+        return Heard(failed=f"{check.kind}_failed")
+    if not places:
+        return Heard(score=highest.score, excepted=excepted)
+    return Heard("", highest.score, turn, tuple(places), highest.reason)
+
+
+def verdict_on(guardrail: Guardrail, subject: Subject, panel: Panel | None) -> Verdict:
+    """What the whole guardrail says of one text, remote checks included."""
+    scored = score_all(panel, [subject])
+    heard = {c.key: look(guardrail, c, scored, panel) for c in guardrail.checks}
+    return guardrail.verdict(heard)
+
+
+def _excepted(
+    guardrail: Guardrail, check: Check, subject: Subject, said: Found, panel: Panel | None
+) -> Found:
+    """What remains of a finding once the exceptions to its rule are taken out."""
+    now = time.time()
+    standing = [e for e in guardrail.exemptions if e.rule == check.rule and e.expires > now]
+    if not standing:
+        return said
+    if exemptions.lets_through(standing, guardrail.key, subject.text):
+        return Found(0.0)
+    text = exemptions.blanked(standing, subject.text)
+    if text == subject.text:
+        return said
+    assert check.evaluate is not None
+    without = replace(subject, text=text)
+    if check.kind == CLASSIFIER:
+        (without,) = score_all(panel, [without])
+    return check.evaluate(without)
+
+
+def _vote(check: Check, heard: Heard | None) -> Vote:
+    if heard is None or heard.failed:
+        return Vote(None, weight=check.weight)
+    return Vote(heard.score, bool(heard.places), check.weight)

@@ -1,0 +1,136 @@
+"""Canaries: texts with a known action, sent through the real path every minute.
+
+A guardrail that silently stopped to judge looks like one that finds nothing; a canary tells them
+apart. They go over HTTP, with a token of their own, as any caller's text does.
+"""
+
+from __future__ import annotations
+
+import time
+from uuid import UUID
+
+import httpx
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from apps.accounts.actor import Actor, task_actor
+from apps.accounts.audit import record
+from apps.accounts.models import Membership
+from apps.accounts.tokens import issue_token
+from apps.base.gate import check_text
+from apps.base.problems import FieldError, Problem
+from apps.policies.specification import ACTIONS, STAGES
+from apps.runtime.models import Canary, Incident
+
+MOST_CANARIES = 50
+TIMEOUT = 5.0
+_KEY_FOR = 3600.0
+
+# keys live in this process alone; a restarted worker makes itself new ones
+_keys: dict[UUID, tuple[str, float]] = {}
+
+
+@transaction.atomic
+def add_canary(actor: Actor, *, stage: str, text: str, expected: str) -> Canary:
+    """A text whose action is known from now on."""
+    errors = []
+    if stage not in STAGES:
+        errors.append(FieldError("/stage", f"Stages are: {', '.join(STAGES)}."))
+    if expected not in ACTIONS:
+        errors.append(FieldError("/expected", f"Actions are: {', '.join(ACTIONS)}."))
+    if not text.strip() or len(text) > 10_000:
+        errors.append(FieldError("/text", "1 to 10,000 characters."))
+    if errors:
+        raise Problem("The canary was not added.", errors=errors)
+    check_text(text)
+    if Canary.objects.filter(workspace=actor.workspace).count() >= MOST_CANARIES:
+        raise Problem(f"At most {MOST_CANARIES} canaries.", code="too_many", status=409)
+    canary = Canary.objects.create(
+        workspace=actor.workspace,
+        stage=stage,
+        text=text,
+        expected=expected,
+        made_by=actor.person,
+    )
+    record(actor, "canary.add", canary, stage=stage, expected=expected)
+    return canary
+
+
+@transaction.atomic
+def remove_canary(actor: Actor, *, canary: Canary) -> None:
+    record(actor, "canary.remove", canary, stage=canary.stage, expected=canary.expected)
+    canary.delete()
+
+
+def send_all() -> int:
+    """Send every canary once; returns how many had a wrong answer or none."""
+    canaries = Canary.objects.select_related("workspace", "made_by__user", "made_by__workspace")
+    return sum(not _send(canary) for canary in canaries)
+
+
+def _send(canary: Canary) -> bool:
+    """Whether the answer is the expected one; kept on the canary, with an incident if not."""
+    action, problem = _ask(canary)
+    right = action == canary.expected and not problem
+    now = timezone.now()
+    with transaction.atomic():
+        locked = Canary.objects.select_for_update().filter(pk=canary.pk).first()
+        if locked is None:
+            return right
+        began = locked.failing_since is None and not right
+        ended = locked.failing_since is not None and right
+        locked.last_at, locked.last_action = now, action
+        locked.last_problem = problem or ("" if right else f"answered {action}")
+        locked.failing_since = None if right else locked.failing_since or now
+        locked.save()
+        actor = task_actor(canary.workspace, "canaries")
+        if began:
+            incident = Incident.objects.create(
+                workspace=canary.workspace,
+                canary=canary,
+                text=canary.text,
+                note=f"Canary: expected {canary.expected}; {locked.last_problem}.",
+                opened_by=actor.label,
+            )
+            record(actor, "incident.open", incident, canary=str(canary.pk))
+        if ended:
+            for incident in Incident.objects.filter(canary=canary).exclude(status="verified"):
+                incident.status = Incident.Status.VERIFIED
+                incident.fixed_by = "the canary passes again"
+                incident.save()
+                record(actor, "incident.verified", incident, canary=str(canary.pk))
+    return right
+
+
+def _ask(canary: Canary) -> tuple[str, str]:
+    """The action that came, "" for none, and what was wrong with the answer."""
+    if not settings.SITE_URL:
+        return "", "PARAPET_URL is not set, so the site cannot be asked"
+    try:
+        answer = httpx.post(
+            f"{settings.SITE_URL}/api/v1/check",
+            json={"stage": canary.stage, "text": canary.text},
+            headers={"Authorization": f"Bearer {_key(canary.made_by)}"},
+            timeout=TIMEOUT,
+            trust_env=False,
+        )
+        body = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        return "", f"no answer ({type(error).__name__})"
+    except Problem as problem:
+        return "", f"no token: {problem.detail}"[:200]
+    if answer.status_code != 200:
+        return "", f"status {answer.status_code} ({str(body.get('code', ''))[:60]})"
+    return str(body["action"]), ""
+
+
+def _key(membership: Membership) -> str:
+    key, until = _keys.get(membership.pk, ("", 0.0))
+    if time.monotonic() > until:
+        actor = task_actor(membership.workspace, "canaries")
+        _, key = issue_token(
+            actor, membership=membership, name="canaries", scopes=["check"], days=1
+        )
+        _keys[membership.pk] = key, time.monotonic() + _KEY_FOR * 20
+    return key

@@ -1,0 +1,237 @@
+"""Decisions judged again: as they were, from the stored versions, or as a draft would have it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from apps.accounts.models import Workspace
+from apps.base.problems import Problem
+from apps.guardrails.assembling import guardrail_of, panel_of, rules_by_key, strictest_action
+from apps.guardrails.configuration import Configuration
+from apps.guardrails.models import GuardrailVersion, ModelVersion, RuleException
+from apps.policies.models import Policy, PolicyVersion, Rule
+from apps.policies.specification import ACTIONS, Specification
+from apps.runtime import bundles
+from apps.runtime.checking import subjects_of
+from apps.runtime.judging import Bundle, Guard, Judgement, judge
+from apps.runtime.models import Decision, DecisionText, ServedBundle
+from apps.runtime.recording import text_hash
+from apps.runtime.texts import decrypt, kept_content
+
+MOST_REPLAYED = 300
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A decision judged again.
+
+    Args:
+        judgement: None where something is gone that it was made of; `gone` says what.
+        same: whether action and scores are what they were.
+    """
+
+    judgement: Judgement | None
+    same: bool
+    gone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A recorded decision that a draft would have made otherwise."""
+
+    decision: UUID
+    text: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a change would have done to recent decisions.
+
+    Args:
+        replayed: decisions that were judged both ways.
+        lost: recent decisions whose text was not kept, so that nobody can tell.
+        stricter, milder: how many would have got a more, and a less restrictive action.
+    """
+
+    replayed: int
+    lost: int
+    stricter: int
+    milder: int
+    flips: list[Flip]
+
+
+def replay(
+    workspace: Workspace, decision: Decision, content: Mapping[str, Any] | None = None
+) -> Replay:
+    """Judge again what a decision judged, by the versions it was judged by.
+
+    Args:
+        content: what was judged, where the workspace did not keep it.
+
+    Raises:
+        Problem: 409 when `content` is not what was judged.
+    """
+    known = content or kept_content(workspace, decision.pk)
+    if not known:
+        return Replay(None, False, ("its text was not kept; send it",))
+    subjects = subjects_of(known)
+    if text_hash(workspace, [one.text for one in subjects]) != bytes(decision.text_hash):
+        raise Problem("This is not what the decision judged.", code="another_text", status=409)
+    bundle, gone = _bundle_then(workspace, decision)
+    if bundle is None:
+        return Replay(None, False, gone)
+    judgement = judge(bundle, stage=decision.stage, subjects=subjects)
+    same = judgement.action == decision.action and _scores(judgement) == _scores_of(decision)
+    return Replay(judgement, same, gone)
+
+
+def preview(
+    policy: Policy,
+    *,
+    configuration: Configuration | None = None,
+    specification: Specification | None = None,
+) -> Preview:
+    """Judge the newest kept decisions as things are, and with a draft of one policy."""
+    workspace = policy.workspace
+    now = bundles.build(workspace)
+    then = _with_draft(now, policy, configuration, specification)
+    kept = DecisionText.objects.filter(workspace=workspace).order_by("-decision")[:MOST_REPLAYED]
+    flips: list[Flip] = []
+    counts, replayed = {"stricter": 0, "milder": 0}, 0
+    for row in kept:
+        content = decrypt(workspace, row)
+        stage, subjects = content.pop("stage"), subjects_of(content)
+        before, after = (
+            judge(bundle, stage=stage, subjects=subjects).action for bundle in (now, then)
+        )
+        replayed += 1
+        if before == after:
+            continue
+        counts["stricter" if ACTIONS.index(after) > ACTIONS.index(before) else "milder"] += 1
+        if len(flips) < _SHOWN:
+            flips.append(Flip(row.decision, subjects[0].text[:500], before, after))
+    recent = Decision.objects.filter(workspace=workspace).order_by("-id")[:MOST_REPLAYED]
+    ids = [decision.pk for decision in recent.only("pk")]
+    with_text = DecisionText.objects.filter(decision__in=ids).count()
+    return Preview(replayed, len(ids) - with_text, **counts, flips=flips)
+
+
+def _with_draft(
+    bundle: Bundle,
+    policy: Policy,
+    configuration: Configuration | None,
+    specification: Specification | None,
+) -> Bundle:
+    """The bundle with the policy as its draft has it; enforced, so that its effect shows."""
+    rules = _rules_of(specification) if specification else rules_by_key(policy)
+    changed = []
+    for guard in bundle.guards:
+        if guard.policy != policy.slug:
+            changed.append(guard)
+            continue
+        version = GuardrailVersion.objects.filter(policy=policy, number=guard.guardrail_version)
+        guardrail = guardrail_of(
+            policy,
+            rules=rules,
+            model=ModelVersion.objects.filter(policy=policy, status="live").first(),
+            version=version.first(),
+            exceptions=list(policy.exceptions.filter(ended_at=None)),
+            configuration=configuration,
+        )
+        stages = specification.stages if specification else guard.stages
+        action = strictest_action(rules)
+        changed.append(replace(guard, guardrail=guardrail, stages=stages, action=action))
+    return replace(bundle, guards=tuple(changed))
+
+
+def _rules_of(specification: Specification) -> dict[str, Rule]:
+    rows = specification.as_dict()["rules"]
+    return {row["key"]: Rule(position=n, **row) for n, row in enumerate(rows)}
+
+
+def _bundle_then(workspace: Workspace, decision: Decision) -> tuple[Bundle | None, tuple[str, ...]]:
+    served = ServedBundle.objects.filter(pk=decision.bundle, workspace=workspace).first()
+    if served is None:
+        return None, ("its bundle is not on record",)
+    modes = {entry["policy"]: entry["mode"] for entry in decision.receipt}
+    gone: list[str] = []
+    guards: list[Guard] = []
+    loaded: dict[str, tuple[Policy, ModelVersion]] = {}
+    for said in served.manifest["guards"]:
+        if said["policy"] in modes:
+            guard = _guard_then(workspace, said, modes[said["policy"]], loaded, gone)
+            if guard is not None:
+                guards.append(guard)
+    panel, problems = panel_of(
+        [policy for policy, _ in loaded.values()],
+        {policy.pk: model for policy, model in loaded.values()},
+    )
+    gone += [f"the model of {slug} (its file is missing or another)" for slug in problems]
+    if gone:
+        return None, tuple(gone)
+    return Bundle(served.pk, tuple(guards), panel), ()
+
+
+def _guard_then(
+    workspace: Workspace,
+    said: Mapping[str, Any],
+    mode: str,
+    loaded: dict[str, tuple[Policy, ModelVersion]],
+    gone: list[str],
+) -> Guard | None:
+    slug = said["policy"]
+    policy = Policy.objects.filter(workspace=workspace, slug=slug).first()
+    version = (
+        PolicyVersion.objects.filter(policy=policy, number=said["policy_version"])
+        .prefetch_related("rules")
+        .first()
+    )
+    if policy is None or version is None:
+        gone.append(f"policy {slug} version {said['policy_version']}")
+        return None
+    policy.workspace = workspace
+    model = ModelVersion.objects.filter(policy=policy, number=said["model_version"] or 0).first()
+    guardrail = GuardrailVersion.objects.filter(
+        policy=policy, number=said["guardrail_version"]
+    ).first()
+    if said["model_version"] and model is None:
+        gone.append(f"model {said['model_version']} of {slug}")
+    if said["guardrail_version"] and guardrail is None:
+        gone.append(f"guardrail {said['guardrail_version']} of {slug}")
+    if model is not None:
+        loaded[slug] = (policy, model)
+    rules = {rule.key: rule for rule in version.rules.all()}
+    exceptions: Sequence[RuleException] = list(
+        RuleException.objects.filter(pk__in=said["exemptions"]).order_by("pk")
+    )
+    for row in exceptions:  # in force then, whatever became of it since
+        row.expires_at = row.expires_at.replace(year=row.expires_at.year + 100)
+    return Guard(
+        policy=slug,
+        policy_version=version.number,
+        level=said["level"],
+        stages=tuple(said["stages"]),
+        mode=mode,
+        on_failure=said["on_failure"],
+        action=said["action"],
+        guardrail=guardrail_of(
+            policy, rules=rules, model=model, version=guardrail, exceptions=exceptions
+        ),
+        safe_completion=said["safe_completion"],
+        guardrail_version=said["guardrail_version"],
+        model_version=said["model_version"],
+    )
+
+
+def _scores(judgement: Judgement) -> list[tuple[str, str, float | None]]:
+    return [(e.policy, e.check, e.score) for e in judgement.receipt]
+
+
+def _scores_of(decision: Decision) -> list[tuple[str, str, float | None]]:
+    return [(e["policy"], e["check"], e["score"]) for e in decision.receipt]

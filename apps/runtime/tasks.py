@@ -1,0 +1,19 @@
+"""What the runtime does by itself: canaries, and texts whose days are over."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from apps.runtime import canaries, texts
+
+
+@shared_task
+def send_canaries() -> None:
+    """Send every canary through the real path."""
+    canaries.send_all()
+
+
+@shared_task
+def delete_expired_texts() -> None:
+    """Delete the texts of decisions that were to be kept no longer."""
+    texts.delete_expired()
