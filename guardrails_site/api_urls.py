@@ -6,6 +6,7 @@ from apps.accounts import api as accounts
 from apps.corpus import api as corpus
 from apps.evidence import api as evidence
 from apps.guardrails import api as guardrails
+from apps.guardrails import checks_api as checks
 from apps.labeling import api as labeling
 from apps.policies import api as policies
 from apps.runtime import api as runtime
@@ -34,6 +35,34 @@ urlpatterns = [
     path("policies/<slug:slug>/queue/next", labeling.QueueNext.as_view(), name="queue_next"),
     path("policies/<slug:slug>/undo", labeling.Undo.as_view(), name="undo"),
     path("policies/<slug:slug>/models", guardrails.ModelList.as_view(), name="models"),
+    path("checks", checks.KindList.as_view(), name="checks"),
+    path("policies/<slug:slug>/guardrail", checks.GuardrailDetail.as_view(), name="guardrail"),
+    path(
+        "policies/<slug:slug>/guardrail/publish",
+        checks.GuardrailPublish.as_view(),
+        name="guardrail_publish",
+    ),
+    path(
+        "policies/<slug:slug>/guardrail/versions",
+        checks.GuardrailVersionList.as_view(),
+        name="guardrail_versions",
+    ),
+    path("policies/<slug:slug>/guardrail/try", checks.GuardrailTry.as_view(), name="guardrail_try"),
+    path(
+        "policies/<slug:slug>/guardrail/effect",
+        evidence.GuardrailEffect.as_view(),
+        name="guardrail_effect",
+    ),
+    path("policies/<slug:slug>/exceptions", checks.ExceptionList.as_view(), name="exceptions"),
+    path(
+        "policies/<slug:slug>/exceptions/<uuid:exception>",
+        checks.ExceptionDetail.as_view(),
+        name="exception",
+    ),
+    path("policies/<slug:slug>/cases", evidence.CaseList.as_view(), name="cases"),
+    path("policies/<slug:slug>/cases/<uuid:case>", evidence.CaseDetail.as_view(), name="case"),
+    path("taxonomies", policies.TaxonomyList.as_view(), name="taxonomies"),
+    path("taxonomies/mappings", policies.MappingList.as_view(), name="mappings"),
     path("policies/<slug:slug>/runs", training.RunList.as_view(), name="runs"),
     path("policies/<slug:slug>/metrics", evidence.Metrics.as_view(), name="metrics"),
     path("policies/<slug:slug>/evaluations", evidence.EvaluationList.as_view(), name="evaluations"),
@@ -59,8 +88,19 @@ urlpatterns = [
         name="evaluation_items",
     ),
     path("check", runtime.Check.as_view(), name="check"),
+    path("check/batch", runtime.CheckBatch.as_view(), name="check_batch"),
+    path("check/stream", runtime.CheckStream.as_view(), name="check_stream"),
     path("decisions", runtime.DecisionList.as_view(), name="decisions"),
     path("decisions/<uuid:decision>", runtime.DecisionDetail.as_view(), name="decision"),
+    path("decisions/<uuid:decision>/replay", runtime.DecisionReplay.as_view(), name="replay"),
+    path("decisions/<uuid:decision>/feedback", runtime.DecisionFeedback.as_view(), name="feedback"),
+    path("incidents", runtime.IncidentList.as_view(), name="incidents"),
+    path("incidents/<uuid:incident>", runtime.IncidentDetail.as_view(), name="incident"),
+    path("canaries", runtime.CanaryList.as_view(), name="canaries"),
+    path("canaries/<uuid:canary>", runtime.CanaryDetail.as_view(), name="canary"),
+    path("kill-switch", runtime.KillSwitchDetail.as_view(), name="kill_switch"),
+    path("kept-texts", runtime.RetentionDetail.as_view(), name="kept_texts"),
+    path("traffic", runtime.TrafficSummary.as_view(), name="traffic"),
     path("members", accounts.MemberList.as_view(), name="members"),
     path("members/<uuid:member>", accounts.MemberDetail.as_view(), name="member"),
     path("tokens", accounts.TokenList.as_view(), name="tokens"),

@@ -125,4 +125,4 @@ def _accepted(request: HttpRequest) -> frozenset[str]:
     named = getattr(getattr(view, "view_class", view), "accepts", None)
     if named is not None:
         return frozenset(named)
-    return JSON if request.path_info.startswith("/api/") else FORMS
+    return JSON if request.path_info.startswith(("/api/", "/v1/")) else FORMS

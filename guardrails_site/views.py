@@ -147,7 +147,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """No template context, no database: whatever is broken, this answers."""
-    if request.path_info.startswith("/api/"):
+    if request.path_info.startswith(("/api/", "/v1/")):
         failure = Problem("Parapet failed; the log has the reason.", code="internal", status=500)
         return problem_response(request, failure)
     return render(request, "500.html", status=500)

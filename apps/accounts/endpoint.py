@@ -185,6 +185,14 @@ def problem(exc: Exception, context: dict[str, Any]) -> HttpResponse | Response 
     return response
 
 
+def document_of(request: Request, exc: Exception) -> dict[str, Any]:
+    """The problem document of one item of a batch that failed."""
+    found = _as_problem(exc)
+    if found.code == "internal":
+        logger.exception("api_traceback")
+    return problem_document(request._request, found)
+
+
 def _as_problem(exc: Exception) -> Problem:
     if isinstance(exc, Problem):
         return exc
@@ -241,7 +249,7 @@ def problem_document(request: HttpRequest, found: Problem) -> dict[str, Any]:
 
 def problem_response(request: HttpRequest, found: Problem) -> HttpResponse:
     """A problem as an answer outside DRF: JSON for the API, a page for people."""
-    if request.path_info.startswith("/api/"):
+    if request.path_info.startswith(("/api/", "/v1/")):
         return JsonResponse(
             problem_document(request, found),
             status=found.status,

@@ -10,6 +10,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from apps.base.keyset import MAXIMUM_PAGE_SIZE, PAGE_SIZE, Page
+from apps.base.problems import Problem
 
 
 class ListQuery(serializers.Serializer):
@@ -44,3 +45,21 @@ def _link(request: Request, cursor: str) -> str | None:
         return None
     query = {**request.query_params.dict(), "cursor": cursor}
     return request.build_absolute_uri(f"{request.path}?{urlencode(query)}")
+
+
+def if_match(request: Request) -> int | None:
+    """The revision that an edit starts from; None (If-Match: *) writes over whatever is there.
+
+    Raises:
+        Problem: 428 without one.
+    """
+    text = request.headers.get("If-Match", "").strip().strip('"')
+    if text == "*":
+        return None
+    if not text.isdecimal() or len(text) > 9:
+        raise Problem(
+            "Send If-Match with the draft's revision (its ETag), or If-Match: * to overwrite.",
+            code="precondition_required",
+            status=428,
+        )
+    return int(text)

@@ -12,10 +12,15 @@ from apps.accounts.endpoint import Endpoint, validated
 from apps.base.keyset import paginate, paginate_sequence
 from apps.base.lists import ListQuery, cursor_of, list_answer
 from apps.base.schema import listed
+from apps.evidence import cases, services
 from apps.evidence import serializers as shapes
-from apps.evidence import services
-from apps.evidence.models import Evaluation
-from apps.evidence.permissions import load_evaluation
+from apps.evidence.effects import effect
+from apps.evidence.models import Evaluation, MustPassCase
+from apps.evidence.permissions import load_case, load_evaluation
+from apps.guardrails.checks_api import require_published
+from apps.guardrails.configuration import parse
+from apps.guardrails.configuring import rules_of
+from apps.guardrails.serializers import GuardrailIn
 from apps.labeling.labels import counts
 from apps.policies.permissions import load_policy
 
@@ -70,3 +75,54 @@ class EvaluationItems(Endpoint):
             size=query["page_size"],
         )
         return Response(list_answer(request, page, shapes.show_item))
+
+
+class CaseList(Endpoint):
+    """Must-pass cases; with `?run=true` each with what guards now says of it."""
+
+    requires = {"GET": "cases.view", "POST": "cases.add"}
+    load = staticmethod(load_policy)
+
+    @extend_schema(parameters=[shapes.CaseQuery], responses=listed(shapes.CaseShape))
+    def get(self, request: Request, slug: str) -> Response:
+        query = validated(shapes.CaseQuery, request.query_params.dict())
+        rows = MustPassCase.objects.filter(policy=self.target)
+        page = paginate(rows, cursor=cursor_of(query["cursor"]), size=query["page_size"])
+        results = {}
+        if query["run"] and self.target.current_version_id:
+            results = {result.case.pk: result for result in cases.run_cases(self.target)}
+        return Response(
+            list_answer(request, page, lambda row: shapes.show_case(row, results.get(row.pk)))
+        )
+
+    @extend_schema(request=shapes.CaseIn, responses={201: shapes.CaseShape})
+    def post(self, request: Request, slug: str) -> Response:
+        data = validated(shapes.CaseIn, request.data)
+        case = cases.add_case(self.actor, policy=self.target, **data)
+        return Response(shapes.show_case(case, None), status=201)
+
+
+class CaseDetail(Endpoint):
+    """DELETE withdraws a case: it stays on record and holds no candidate back any more."""
+
+    requires = {"DELETE": "cases.withdraw"}
+    load = staticmethod(load_case)
+
+    @extend_schema(responses={204: None})
+    def delete(self, request: Request, slug: str, case: UUID) -> Response:
+        cases.withdraw_case(self.actor, case=self.target)
+        return Response(status=204)
+
+
+class GuardrailEffect(Endpoint):
+    """What a guardrail would do to the audit labels, beside what guards now; nothing is saved."""
+
+    requires = {"POST": "evidence.view"}
+    load = staticmethod(load_policy)
+
+    @extend_schema(request=GuardrailIn, responses=shapes.EffectShape)
+    def post(self, request: Request, slug: str) -> Response:
+        data = validated(GuardrailIn, request.data)
+        require_published(self.target)
+        configuration = parse(data, rules=rules_of(self.target))
+        return Response(shapes.show_effect(effect(self.target, configuration)))

@@ -7,7 +7,7 @@ from uuid import UUID
 from apps.accounts.actor import Actor
 from apps.accounts.permissions import permission
 from apps.base.problems import NotFound
-from apps.evidence.models import Evaluation
+from apps.evidence.models import Evaluation, MustPassCase
 from apps.policies.permissions import is_owner, load_policy
 
 permission("evidence.view", scope="read", rule=is_owner)
@@ -24,4 +24,21 @@ def load_evaluation(actor: Actor, evaluation: UUID) -> Evaluation:
     if found is None:
         raise NotFound
     found.policy = load_policy(actor, found.policy.slug)
+    return found
+
+
+permission("cases.view", scope="read", rule=is_owner)
+permission("cases.add", scope="policies:write", rule=is_owner)
+permission(
+    "cases.withdraw", scope="policies:write", rule=lambda actor, case: is_owner(actor, case.policy)
+)
+
+
+def load_case(actor: Actor, slug: str, case: UUID) -> MustPassCase:
+    """A case of a policy the actor can see."""
+    policy = load_policy(actor, slug)
+    found = MustPassCase.objects.filter(policy=policy, pk=case).first()
+    if found is None:
+        raise NotFound
+    found.policy = policy
     return found

@@ -6,10 +6,14 @@ from typing import Any
 
 from rest_framework import serializers
 
-from apps.evidence.models import Evaluation
+from apps.base.lists import ListQuery
+from apps.evidence.cases import CaseResult
+from apps.evidence.effects import Effect
+from apps.evidence.models import Evaluation, MustPassCase
 from apps.evidence.services import Item
 from apps.labeling.models import LabelCounter
 from apps.policies.models import Policy
+from apps.policies.serializers import WholeTextField
 
 FIGURES = ("precision", "recall", "false_positive_rate", "f1")
 
@@ -72,6 +76,81 @@ class ItemShape(serializers.Serializer):
     score = serializers.FloatField()
     flagged = serializers.BooleanField()
     weight = serializers.FloatField()
+
+
+class CaseIn(serializers.Serializer):
+    text = WholeTextField()
+    expected = serializers.ChoiceField(choices=MustPassCase.Expected.choices)
+    why = WholeTextField(max_length=2000)
+
+
+class CaseQuery(ListQuery):
+    run = serializers.BooleanField(required=False, default=False)
+
+
+class CaseShape(serializers.Serializer):
+    id = serializers.UUIDField()
+    text = serializers.CharField()
+    expected = serializers.CharField()
+    why = serializers.CharField()
+    made_by = serializers.CharField()
+    made_at = serializers.DateTimeField()
+    withdrawn_at = serializers.DateTimeField(allow_null=True)
+    passes = serializers.BooleanField(allow_null=True)
+
+
+class FlipShape(serializers.Serializer):
+    example = serializers.UUIDField()
+    label = serializers.CharField()
+    before = serializers.BooleanField()
+    after = serializers.BooleanField()
+
+
+class EffectShape(serializers.Serializer):
+    counted = serializers.IntegerField()
+    left = serializers.IntegerField()
+    undecided = serializers.IntegerField()
+    before = serializers.DictField(allow_null=True)
+    after = serializers.DictField(allow_null=True)
+    better = serializers.IntegerField()
+    worse = serializers.IntegerField()
+    flips = FlipShape(many=True)
+    remote_left_out = serializers.BooleanField()
+
+
+def show_case(case: MustPassCase, result: CaseResult | None) -> dict[str, Any]:
+    return {
+        "id": case.pk,
+        "text": case.text,
+        "expected": case.expected,
+        "why": case.why,
+        "made_by": case.made_by,
+        "made_at": case.made_at,
+        "withdrawn_at": case.withdrawn_at,
+        "passes": result.passes if result else None,
+    }
+
+
+def show_effect(effect: Effect) -> dict[str, Any]:
+    return {
+        "counted": effect.counted,
+        "left": effect.left,
+        "undecided": effect.undecided,
+        "before": effect.before.as_dict() if effect.before else None,
+        "after": effect.after.as_dict() if effect.after else None,
+        "better": effect.better,
+        "worse": effect.worse,
+        "flips": [
+            {
+                "example": flip.example,
+                "label": "violates" if flip.violates else "complies",
+                "before": flip.before,
+                "after": flip.after,
+            }
+            for flip in effect.flips
+        ],
+        "remote_left_out": effect.remote,
+    }
 
 
 _NOTHING = {"value": None, "low": None, "high": None, "n": 0, "needed": 10}

@@ -1,6 +1,31 @@
 """Scores and models are for a policy's owners: annotators never see either."""
 
+from __future__ import annotations
+
+from uuid import UUID
+
+from apps.accounts.actor import Actor
 from apps.accounts.permissions import permission
-from apps.policies.permissions import is_owner
+from apps.base.problems import NotFound
+from apps.guardrails.models import RuleException
+from apps.policies.permissions import is_owner, load_policy
 
 permission("models.view", scope="read", rule=is_owner)
+
+permission("guardrails.view", scope="read", rule=is_owner)
+permission("guardrails.edit", scope="policies:write", rule=is_owner)
+permission(
+    "exceptions.end",
+    scope="policies:write",
+    rule=lambda actor, exception: is_owner(actor, exception.policy),
+)
+
+
+def load_exception(actor: Actor, slug: str, exception: UUID) -> RuleException:
+    """An exception of a policy the actor can see; its policy carries the actor's role."""
+    policy = load_policy(actor, slug)
+    found = policy.exceptions.filter(pk=exception).first()
+    if found is None:
+        raise NotFound
+    found.policy = policy
+    return found

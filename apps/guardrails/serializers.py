@@ -8,7 +8,9 @@ from rest_framework import serializers
 
 from apps.base.lists import ListQuery
 from apps.corpus.models import PolicyExample, Side
-from apps.guardrails.models import ModelVersion
+from apps.guardrails.checks.interface import Kind
+from apps.guardrails.models import GuardrailVersion, ModelVersion, RuleException
+from apps.policies.serializers import WholeTextField
 
 
 class ExampleQuery(ListQuery):
@@ -45,6 +47,148 @@ class ModelShape(serializers.Serializer):
     size = serializers.IntegerField()
     created_at = serializers.DateTimeField()
     live_since = serializers.DateTimeField(allow_null=True)
+
+
+class FieldShape(serializers.Serializer):
+    name = serializers.CharField()
+    kind = serializers.CharField()
+    label = serializers.CharField()
+    help = serializers.CharField()
+    default = serializers.JSONField(allow_null=True)
+    choices = serializers.ListField(child=serializers.CharField())
+
+
+class KindShape(serializers.Serializer):
+    """A kind of check and its settings."""
+
+    name = serializers.CharField()
+    title = serializers.CharField()
+    about = serializers.CharField()
+    remote = serializers.BooleanField()
+    fields = FieldShape(many=True)  # type: ignore[assignment]
+
+
+class CheckConfigIn(serializers.Serializer):
+    key = serializers.CharField(max_length=60)
+    kind = serializers.CharField(max_length=60)
+    rule = serializers.CharField(max_length=60, required=False, allow_blank=True)
+    advisory = serializers.BooleanField(required=False)
+    weight = serializers.FloatField(required=False)
+    settings = serializers.JSONField(required=False)
+
+
+class GateIn(serializers.Serializer):
+    kind = serializers.ChoiceField(choices=["any", "all", "at_least", "weighted"], required=False)
+    least = serializers.IntegerField(required=False)
+    threshold = serializers.FloatField(required=False)
+    slope = serializers.FloatField(required=False, allow_null=True)
+    offset = serializers.FloatField(required=False)
+
+
+class GuardrailIn(serializers.Serializer):
+    """What guards a policy: its checks, and the gate that makes one verdict of theirs."""
+
+    checks = CheckConfigIn(many=True)
+    gate = GateIn(required=False)
+
+
+class GuardrailShape(serializers.Serializer):
+    version = serializers.IntegerField(help_text="0: nobody configured it, the classifier guards.")
+    content = serializers.JSONField()
+    draft = serializers.JSONField()
+    revision = serializers.IntegerField()
+
+
+class GuardrailDraftShape(serializers.Serializer):
+    content = serializers.JSONField()
+    revision = serializers.IntegerField()
+
+
+class PublishIn(serializers.Serializer):
+    note = WholeTextField(required=False, default="", max_length=500)
+
+
+class GuardrailVersionShape(serializers.Serializer):
+    version = serializers.IntegerField()
+    content = serializers.JSONField()
+    note = serializers.CharField()
+    published_by = serializers.CharField()
+    published_at = serializers.DateTimeField()
+
+
+class TryIn(serializers.Serializer):
+    text = WholeTextField()
+    content = GuardrailIn(required=False)
+
+
+class TriedShape(serializers.Serializer):
+    fires = serializers.BooleanField(allow_null=True)
+    score = serializers.FloatField(allow_null=True)
+    checks = serializers.ListField(child=serializers.DictField())
+
+
+class ExceptionIn(serializers.Serializer):
+    rule = serializers.CharField(max_length=60, required=False, allow_blank=True, default="")
+    phrase = WholeTextField(required=False, default="", max_length=1000)
+    text = WholeTextField(required=False, default="")
+    reason = WholeTextField(max_length=500)
+    days = serializers.IntegerField(required=False, default=7)
+
+
+class ExceptionShape(serializers.Serializer):
+    id = serializers.UUIDField()
+    rule = serializers.CharField()
+    phrase = serializers.CharField()
+    whole_text = serializers.BooleanField()
+    reason = serializers.CharField()
+    made_by = serializers.CharField()
+    made_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField()
+    ended_at = serializers.DateTimeField(allow_null=True)
+
+
+def show_kind(kind: Kind) -> dict[str, Any]:
+    return {
+        "name": kind.name,
+        "title": kind.title,
+        "about": kind.about,
+        "remote": kind.remote,
+        "fields": [
+            {
+                "name": one.name,
+                "kind": one.kind,
+                "label": one.label,
+                "help": one.help,
+                "default": one.default,
+                "choices": list(one.choices),
+            }
+            for one in kind.fields
+        ],
+    }
+
+
+def show_guardrail_version(version: GuardrailVersion) -> dict[str, Any]:
+    return {
+        "version": version.number,
+        "content": version.content,
+        "note": version.note,
+        "published_by": version.published_by,
+        "published_at": version.published_at,
+    }
+
+
+def show_exception(row: RuleException) -> dict[str, Any]:
+    return {
+        "id": row.pk,
+        "rule": row.rule,
+        "phrase": row.phrase,
+        "whole_text": row.text_hash is not None,
+        "reason": row.reason,
+        "made_by": row.made_by,
+        "made_at": row.made_at,
+        "expires_at": row.expires_at,
+        "ended_at": row.ended_at,
+    }
 
 
 def show_model(version: ModelVersion) -> dict[str, Any]:

@@ -288,8 +288,11 @@ def _order_of_streams(policy: Policy) -> list[Stream]:
     """The stream that is drawn from, then those to fall back on when it is empty."""
     learning = Stream.EXPLORATION if random.random() < EXPLORATION_SHARE else Stream.LEARNING
     if random.random() < policy.audit_share:
-        return [Stream.AUDIT, learning]
-    return [learning, Stream.AUDIT]
+        streams = [Stream.AUDIT, learning]
+    else:
+        streams = [learning, Stream.AUDIT]
+    # exploration leaves out what somebody asked for; whoever finds nothing else gets that
+    return streams if learning == Stream.LEARNING else [*streams, Stream.LEARNING]
 
 
 def _items(condition: str, values: list[Any]) -> list[Item]:

@@ -12,11 +12,11 @@ from apps.accounts.actor import Actor
 from apps.accounts.endpoint import Endpoint, validated
 from apps.accounts.models import Membership
 from apps.base.keyset import paginate
-from apps.base.lists import ListQuery, cursor_of, list_answer
+from apps.base.lists import ListQuery, cursor_of, if_match, list_answer
 from apps.base.problems import NotFound, Problem
 from apps.base.schema import listed
 from apps.policies import serializers as shapes
-from apps.policies import services
+from apps.policies import services, taxonomies
 from apps.policies.models import Policy, PolicyVersion
 from apps.policies.permissions import load_policy
 from apps.policies.specification import compare
@@ -70,6 +70,8 @@ class PolicyDetail(Endpoint):
             targets=data.get("targets", {}),
             settings=data.get("settings", {}),
         )
+        if "categories" in data:
+            services.set_categories(self.actor, policy=self.target, categories=data["categories"])
         if "retired" in data:
             services.retire_policy(self.actor, policy=self.target, retired=data["retired"])
         return Response(shapes.show_policy(self.target))
@@ -90,7 +92,7 @@ class PolicyDraftDetail(Endpoint):
     def put(self, request: Request, slug: str) -> Response:
         data = validated(shapes.SpecificationIn, request.data)
         draft = services.save_draft(
-            self.actor, policy=self.target, specification=data, revision=_revision(request)
+            self.actor, policy=self.target, specification=data, revision=if_match(request)
         )
         return Response(shapes.show_draft(draft), headers={"ETag": f'"{draft.revision}"'})
 
@@ -182,14 +184,36 @@ class RoleList(Endpoint):
         return [shapes.show_role(row) for row in rows]
 
 
-def _revision(request: Request) -> int | None:
-    text = request.headers.get("If-Match", "").strip().strip('"')
-    if text == "*":
-        return None
-    if not text.isdecimal() or len(text) > 9:
-        raise Problem(
-            "Send If-Match with the draft's revision (its ETag), or If-Match: * to overwrite.",
-            code="precondition_required",
-            status=428,
-        )
-    return int(text)
+class TaxonomyList(Endpoint):
+    """The built-in taxonomies and the workspace's own."""
+
+    requires = {"GET": "policies.list", "POST": "taxonomies.edit"}
+
+    @extend_schema(responses=shapes.TaxonomyShape(many=True))
+    def get(self, request: Request) -> Response:
+        found = taxonomies.taxonomies_of(self.actor.workspace).values()
+        return Response([shapes.show_taxonomy(one) for one in found])
+
+    @extend_schema(request=shapes.TaxonomyIn, responses={201: shapes.TaxonomyShape})
+    def post(self, request: Request) -> Response:
+        data = validated(shapes.TaxonomyIn, request.data)
+        made = taxonomies.add_taxonomy(self.actor, **data)
+        found = taxonomies.taxonomies_of(self.actor.workspace)[made.slug]
+        return Response(shapes.show_taxonomy(found), status=201)
+
+
+class MappingList(Endpoint):
+    """What each category means in other taxonomies; PUT says it for one, built in or own."""
+
+    requires = {"GET": "policies.list", "PUT": "taxonomies.edit"}
+
+    @extend_schema(responses=shapes.MappingShape(many=True))
+    def get(self, request: Request) -> Response:
+        found = sorted(taxonomies.mappings_of(self.actor.workspace).items())
+        return Response([{"source": name, "targets": list(targets)} for name, targets in found])
+
+    @extend_schema(request=shapes.MappingShape, responses=shapes.MappingShape)
+    def put(self, request: Request) -> Response:
+        data = validated(shapes.MappingShape, request.data)
+        taxonomies.map_category(self.actor, **data)
+        return Response({**data, "targets": sorted(set(data["targets"]))})

@@ -6,6 +6,7 @@ from typing import Any
 
 from apps.accounts.actor import Actor
 from apps.accounts.models import Role
+from apps.accounts.permissions import is_admin as is_workspace_admin
 from apps.accounts.permissions import permission
 from apps.base.prepared import prepared
 from apps.base.problems import NotFound
@@ -30,6 +31,7 @@ permission("policies.view", scope="read", rule=has_role)
 permission(
     "versions.view", scope="read", rule=lambda actor, version: has_role(actor, version.policy)
 )
+permission("taxonomies.edit", scope="policies:write", rule=is_workspace_admin)
 permission("policies.edit", scope="policies:write", rule=is_owner)
 
 

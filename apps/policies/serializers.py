@@ -9,6 +9,7 @@ from rest_framework import serializers
 from apps.policies.models import Policy, PolicyDraft, PolicyRole, PolicyVersion
 from apps.policies.services import SETTINGS, TARGETS
 from apps.policies.specification import Change
+from apps.policies.taxonomies import Categories
 
 
 class WholeTextField(serializers.CharField):
@@ -45,6 +46,9 @@ class PolicyPatch(serializers.Serializer):
     targets = serializers.DictField(required=False)
     settings = serializers.DictField(required=False)
     retired = serializers.BooleanField(required=False)
+    categories = serializers.ListField(
+        child=serializers.CharField(max_length=121), required=False, max_length=100
+    )
 
 
 class RoleIn(serializers.Serializer):
@@ -87,6 +91,7 @@ class PolicyShape(serializers.Serializer):
     version = serializers.IntegerField(allow_null=True)
     targets = serializers.DictField()
     settings = serializers.DictField()
+    categories = serializers.ListField(child=serializers.CharField())
     role = serializers.CharField()
     created_at = serializers.DateTimeField()
 
@@ -114,6 +119,38 @@ class RoleShape(serializers.Serializer):
     role = serializers.CharField()
 
 
+class CategoryShape(serializers.Serializer):
+    code = serializers.CharField(max_length=60)
+    name = serializers.CharField(max_length=200, required=False, allow_blank=True)
+    about = serializers.CharField(max_length=2000, required=False, allow_blank=True)
+
+
+class TaxonomyIn(serializers.Serializer):
+    slug = serializers.CharField(max_length=60)
+    name = WholeTextField(max_length=200)
+    categories = CategoryShape(many=True)
+
+
+class TaxonomyShape(TaxonomyIn):
+    built_in = serializers.BooleanField()
+
+
+class MappingShape(serializers.Serializer):
+    source = serializers.CharField(max_length=121)
+    targets = serializers.ListField(
+        child=serializers.CharField(max_length=121), allow_empty=True, max_length=100
+    )
+
+
+def show_taxonomy(taxonomy: Categories) -> dict[str, Any]:
+    return {
+        "slug": taxonomy.slug,
+        "name": taxonomy.name,
+        "built_in": taxonomy.built_in,
+        "categories": [vars(category) for category in taxonomy.categories],
+    }
+
+
 def show_policy(policy: Policy) -> dict[str, Any]:
     return {
         "slug": policy.slug,
@@ -122,6 +159,7 @@ def show_policy(policy: Policy) -> dict[str, Any]:
         "version": policy.current_version.number if policy.current_version else None,
         "targets": {name: getattr(policy, f"target_{name}") for name in TARGETS},
         "settings": {name: getattr(policy, name) for name in SETTINGS},
+        "categories": policy.categories,
         "role": policy.own_role,
         "created_at": policy.created_at,
     }

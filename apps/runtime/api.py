@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts.endpoint import Endpoint, validated
+from apps.accounts.actor import Actor
+from apps.accounts.endpoint import Endpoint, document_of, validated
 from apps.base.keyset import paginate
 from apps.base.lists import ListQuery, cursor_of, list_answer
-from apps.base.problems import Problem
+from apps.base.problems import FieldError, Problem
 from apps.base.schema import listed
-from apps.runtime import checking
+from apps.runtime import (
+    canaries,
+    checking,
+    incidents,
+    replaying,
+    streams,
+    switches,
+    texts,
+    traffic,
+)
 from apps.runtime import serializers as shapes
-from apps.runtime.models import Decision
-from apps.runtime.permissions import load_decision
+from apps.runtime.checking import Checked
+from apps.runtime.models import Canary, Decision, Incident, Retention
+from apps.runtime.permissions import load_canary, load_decision, load_incident
+
+MOST_IN_A_BATCH = 256
 
 
 class Check(Endpoint):
@@ -31,23 +45,86 @@ class Check(Endpoint):
 
     @extend_schema(request=shapes.CheckIn, responses=shapes.CheckedShape)
     def post(self, request: Request) -> Response:
-        data = validated(shapes.CheckIn, request.data)
-        checked = checking.check(
+        return Response(_finished(_check(self.actor, validated(shapes.CheckIn, request.data))))
+
+
+class CheckBatch(Endpoint):
+    """Up to 256 checks at once, each with its own answer: `results[i]`, or else `errors[i]`."""
+
+    requires = {"POST": "check.run"}
+
+    @extend_schema(request=shapes.BatchIn, responses=shapes.BatchShape)
+    def post(self, request: Request) -> Response:
+        given = request.data.get("items") if isinstance(request.data, dict) else None
+        if not isinstance(given, list) or not 1 <= len(given) <= MOST_IN_A_BATCH:
+            raise Problem(
+                f"Send items: a list of 1 to {MOST_IN_A_BATCH} checks.",
+                errors=[FieldError("/items", f"1 to {MOST_IN_A_BATCH} checks.")],
+            )
+        results: list[Any] = []
+        errors: list[Any] = []
+        for item in given:
+            try:
+                results.append(_finished(_check(self.actor, validated(shapes.CheckIn, item))))
+                errors.append(None)
+            except Exception as error:  # one that cannot be judged must not take the others
+                results.append(None)
+                errors.append(document_of(request, error))
+        return Response({"results": results, "errors": errors})
+
+
+class CheckStream(Endpoint):
+    """The next chunk of an output that is still being made.
+
+    Text is checked whenever a sentence ends, always all of it so far; `release` says how many of
+    its code points may be shown. The last chunk (`final`) is always checked.
+    """
+
+    requires = {"POST": "check.run"}
+
+    @extend_schema(request=shapes.ChunkIn, responses=shapes.StreamedShape)
+    def post(self, request: Request) -> Response:
+        data = validated(shapes.ChunkIn, request.data)
+        streamed = streams.take_chunk(
             self.actor,
+            name=data["stream"],
+            number=data["number"],
+            chunk=data["chunk"],
+            final=data["final"],
             stage=data["stage"],
-            content=data,
             policies=data.get("policies"),
             key=data.get("context", {}).get("key", ""),
         )
-        answer = shapes.show_checked(checked)
-        if not checked.judgement.finished:
-            raise Problem(
-                f"Not finished: an enforced policy failed. Its advice is to {answer['action']}.",
-                code="not_finished",
-                status=503,
-                extra=answer,
-            )
+        answer = {
+            "action": streamed.action,
+            "release": streamed.release,
+            "next": streamed.chunks + 1,
+            "check": _finished(streamed.checked) if streamed.checked else None,
+        }
         return Response(answer)
+
+
+def _check(actor: Actor, data: dict[str, Any]) -> Checked:
+    return checking.check(
+        actor,
+        stage=data["stage"],
+        content=data,
+        policies=data.get("policies"),
+        key=data.get("context", {}).get("key", ""),
+    )
+
+
+def _finished(checked: Checked) -> dict[str, Any]:
+    """The answer to a finished decision; raises the 503 of one that is not."""
+    answer = shapes.show_checked(checked)
+    if not checked.judgement.finished:
+        raise Problem(
+            f"Not finished: an enforced policy failed. Its advice is to {answer['action']}.",
+            code="not_finished",
+            status=503,
+            extra=answer,
+        )
+    return answer
 
 
 class DecisionList(Endpoint):
@@ -76,3 +153,151 @@ class DecisionDetail(Endpoint):
     @extend_schema(responses=shapes.DecisionShape)
     def get(self, request: Request, decision: UUID) -> Response:
         return Response(shapes.show_decision(self.target))
+
+
+class DecisionReplay(Endpoint):
+    """Judge a decision again by the versions it was judged by; `gone` says what is missing."""
+
+    requires = {"POST": "decisions.view"}
+    load = staticmethod(load_decision)
+
+    @extend_schema(request=shapes.ContentIn, responses=shapes.ReplayShape)
+    def post(self, request: Request, decision: UUID) -> Response:
+        content = validated(shapes.ContentIn, request.data)
+        found = replaying.replay(self.actor.workspace, self.target, content or None)
+        return Response(shapes.show_replay(found))
+
+
+class DecisionFeedback(Endpoint):
+    """Say that a decision was wrong, or right. A wrong one goes to people, as an incident."""
+
+    requires = {"POST": "decisions.feedback"}
+    load = staticmethod(load_decision)
+
+    @extend_schema(request=shapes.FeedbackIn, responses={201: shapes.FeedbackShape})
+    def post(self, request: Request, decision: UUID) -> Response:
+        data = validated(shapes.FeedbackIn, request.data)
+        content = {name: data[name] for name in checking.CONTENTS if name in data}
+        feedback, opened = incidents.give_feedback(
+            self.actor,
+            decision=self.target,
+            verdict=data["verdict"],
+            note=data["note"],
+            policy=data["policy"],
+            content=content or None,
+        )
+        answer = {
+            "id": feedback.pk,
+            "verdict": feedback.verdict,
+            "incidents": [shapes.show_incident(incident) for incident in opened],
+        }
+        return Response(answer, status=201)
+
+
+class IncidentList(Endpoint):
+    """Misses and false alarms seen in the wild, newest first."""
+
+    requires = {"GET": "incidents.list"}
+
+    @extend_schema(parameters=[shapes.IncidentQuery], responses=listed(shapes.IncidentShape))
+    def get(self, request: Request) -> Response:
+        query = validated(shapes.IncidentQuery, request.query_params.dict())
+        rows = Incident.objects.visible_to(self.actor).select_related("policy")
+        if query["status"]:
+            rows = rows.filter(status=query["status"])
+        page = paginate(
+            rows, cursor=cursor_of(query["cursor"]), size=query["page_size"], order=("-id",)
+        )
+        return Response(list_answer(request, page, shapes.show_incident))
+
+
+class IncidentDetail(Endpoint):
+    """One incident. PATCH moves it on: make its case, verify that it is fixed, or dismiss it."""
+
+    requires = {"GET": "incidents.view", "PATCH": "incidents.edit"}
+    load = staticmethod(load_incident)
+
+    @extend_schema(responses=shapes.IncidentShape)
+    def get(self, request: Request, incident: UUID) -> Response:
+        return Response(shapes.show_incident(self.target))
+
+    @extend_schema(request=shapes.IncidentPatch, responses=shapes.IncidentShape)
+    def patch(self, request: Request, incident: UUID) -> Response:
+        data = validated(shapes.IncidentPatch, request.data)
+        incidents.move(self.actor, incident=self.target, act=data["act"], why=data["why"])
+        self.target.refresh_from_db()
+        return Response(shapes.show_incident(self.target))
+
+
+class CanaryList(Endpoint):
+    """Texts with a known action, sent through the real path every minute."""
+
+    requires = {"GET": "canaries.view", "POST": "canaries.edit"}
+
+    @extend_schema(parameters=[ListQuery], responses=listed(shapes.CanaryShape))
+    def get(self, request: Request) -> Response:
+        query = validated(ListQuery, request.query_params.dict())
+        page = paginate(
+            Canary.objects.filter(workspace=self.actor.workspace),
+            cursor=cursor_of(query["cursor"]),
+            size=query["page_size"],
+        )
+        return Response(list_answer(request, page, shapes.show_canary))
+
+    @extend_schema(request=shapes.CanaryIn, responses={201: shapes.CanaryShape})
+    def post(self, request: Request) -> Response:
+        data = validated(shapes.CanaryIn, request.data)
+        return Response(shapes.show_canary(canaries.add_canary(self.actor, **data)), status=201)
+
+
+class CanaryDetail(Endpoint):
+    requires = {"DELETE": "canaries.edit"}
+    load = staticmethod(load_canary)
+
+    @extend_schema(responses={204: None})
+    def delete(self, request: Request, canary: UUID) -> Response:
+        canaries.remove_canary(self.actor, canary=self.target)
+        return Response(status=204)
+
+
+class KillSwitchDetail(Endpoint):
+    """PUT on: every enforced policy is in shadow within a second, until it is off again."""
+
+    requires = {"GET": "kill_switch.view", "PUT": "kill_switch.turn"}
+
+    @extend_schema(responses=shapes.KillSwitchShape)
+    def get(self, request: Request) -> Response:
+        return Response(shapes.show_kill_switch(switches.kill_switch_of(self.actor.workspace)))
+
+    @extend_schema(request=shapes.KillSwitchIn, responses=shapes.KillSwitchShape)
+    def put(self, request: Request) -> Response:
+        data = validated(shapes.KillSwitchIn, request.data)
+        switch = switches.turn_kill_switch(self.actor, on=data["on"], reason=data["reason"])
+        return Response(shapes.show_kill_switch(switch))
+
+
+class RetentionDetail(Endpoint):
+    """Which share of decisions keep their text (encrypted), and for how many days."""
+
+    requires = {"GET": "decisions.view", "PUT": "decisions.keep_texts"}
+
+    @extend_schema(responses=shapes.RetentionShape)
+    def get(self, request: Request) -> Response:
+        kept = Retention.objects.filter(workspace=self.actor.workspace).first()
+        return Response({"share": kept.share if kept else 0.0, "days": kept.days if kept else 30})
+
+    @extend_schema(request=shapes.RetentionShape, responses=shapes.RetentionShape)
+    def put(self, request: Request) -> Response:
+        data = validated(shapes.RetentionShape, request.data)
+        texts.keep_texts(self.actor, **data)
+        return Response(data)
+
+
+class TrafficSummary(Endpoint):
+    """What was decided in the last 24 hours."""
+
+    requires = {"GET": "traffic.view"}
+
+    @extend_schema(responses=shapes.TrafficShape)
+    def get(self, request: Request) -> Response:
+        return Response(shapes.show_traffic(traffic.summary(self.actor.workspace)))

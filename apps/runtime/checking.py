@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -61,11 +61,25 @@ def check(
         Problem: 400 or 413 for texts that cannot be judged, 404 for a policy that does not exist,
             503 when nothing was ever read of the policies.
     """
+    return check_with(
+        actor, stage=stage, content=content, key=key, narrow=lambda b: _narrow(b, policies)
+    )
+
+
+def check_with(
+    actor: Actor,
+    *,
+    stage: str,
+    content: Mapping[str, Any],
+    narrow: Callable[[Bundle], Bundle],
+    key: str = "",
+) -> Checked:
+    """The same, by what `narrow` leaves of the bundle."""
     started = time.perf_counter()
     subjects = subjects_of(content)
     _check_texts(subjects)
     served = bundles.served(actor.workspace)
-    bundle = _narrow(served.bundle, policies)
+    bundle = narrow(served.bundle)
     judgement = judge(bundle, stage=stage, subjects=subjects, rollout_key=key or subjects[0].text)
     if served.stale:
         judgement = replace(judgement, degraded=(*judgement.degraded, served.stale))

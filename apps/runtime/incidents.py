@@ -225,6 +225,16 @@ def dismiss(actor: Actor, *, incident: Incident, why: str) -> None:
     _move(actor, incident, Status.DISMISSED)
 
 
+def move(actor: Actor, *, incident: Incident, act: str, why: str = "") -> None:
+    """One of the acts by its name: make_case, verify, dismiss."""
+    if act == "make_case":
+        make_case(actor, incident=incident, why=why or incident.note)
+    elif act == "verify":
+        verify(actor, incident=incident)
+    else:
+        dismiss(actor, incident=incident, why=why)
+
+
 def _move(actor: Actor, incident: Incident, status: Incident.Status) -> None:
     incident.status = status
     incident.save()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import pgtrigger
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from apps.accounts.actor import Actor
@@ -234,3 +235,71 @@ class Canary(models.Model):
 
     def __str__(self) -> str:
         return f"canary {self.pk}"
+
+
+class StreamBuffer(models.Model):
+    """What came so far of one streamed output, encrypted, until its end.
+
+    Args:
+        name: the caller's, unique in the workspace.
+        chunks: how many came.
+        checked: code points of the text that were checked and may be shown.
+        action: the last check's; a stream that was stopped stays stopped.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+", db_index=False)
+    name = models.CharField(max_length=200)
+    stage = models.CharField(max_length=10)
+    content = models.BinaryField()
+    chunks = models.PositiveIntegerField(default=0)
+    checked = models.PositiveIntegerField(default=0)
+    action = models.CharField(max_length=10, default="allow")
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "name"], name="stream_name_unique")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Traffic(models.Model):
+    """How many decisions of an hour were like this: counted as they are written.
+
+    Args:
+        policy: "" for whole decisions, by action; else one policy's own findings, by its mode.
+        rule: of a finding that knows it, else "".
+        changed: decisions that a shadow policy would have made more restrictive.
+        buckets: of whole decisions, how many took up to each of LATENCIES milliseconds, then more.
+        dropped: decisions that were answered and never written.
+    """
+
+    LATENCIES = (1, 2, 3, 5, 10, 20, 50, 100, 200)
+
+    id = models.BigAutoField(primary_key=True)
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+", db_index=False)
+    hour = models.DateTimeField()
+    policy = models.CharField(max_length=60)
+    mode = models.CharField(max_length=7)
+    rule = models.CharField(max_length=60)
+    action = models.CharField(max_length=10)
+    count = models.BigIntegerField(default=0)
+    degraded = models.BigIntegerField(default=0)
+    unfinished = models.BigIntegerField(default=0)
+    changed = models.BigIntegerField(default=0)
+    dropped = models.BigIntegerField(default=0)
+    buckets = ArrayField(models.BigIntegerField())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["workspace", "hour", "policy", "mode", "rule", "action"],
+                name="traffic_unique",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.hour}: {self.count} {self.action}"

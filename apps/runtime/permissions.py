@@ -7,8 +7,8 @@ from uuid import UUID
 from apps.accounts.actor import Actor
 from apps.accounts.permissions import is_admin, permission
 from apps.base.problems import NotFound
-from apps.policies.permissions import owns_some_role
-from apps.runtime.models import Decision
+from apps.policies.permissions import is_owner, load_policy, owns_some_role
+from apps.runtime.models import Canary, Decision, Incident
 
 # not for annotators: an answer tells scores, which would colour their labels
 permission("check.run", scope="check", rule=owns_some_role)
@@ -21,3 +21,43 @@ def load_decision(actor: Actor, decision: UUID) -> Decision:
         return Decision.objects.visible_to(actor).get(pk=decision)
     except Decision.DoesNotExist:
         raise NotFound from None
+
+
+def sees_incident(actor: Actor, incident: Incident) -> bool:
+    """Owners of its policy; a canary's has none and is for admins."""
+    return is_admin(actor, None) if incident.policy is None else is_owner(actor, incident.policy)
+
+
+permission("decisions.feedback", scope="check", rule=owns_some_role)
+permission("decisions.keep_texts", scope="admin", rule=is_admin)
+permission("incidents.list", scope="read", rule=owns_some_role)
+permission("incidents.view", scope="read", rule=sees_incident)
+permission("incidents.edit", scope="policies:write", rule=sees_incident)
+permission("canaries.view", scope="read", rule=is_admin)
+permission("canaries.edit", scope="admin", rule=is_admin)
+permission("kill_switch.view", scope="read", rule=owns_some_role)
+permission("kill_switch.turn", scope="admin", rule=is_admin)
+permission("traffic.view", scope="read", rule=is_admin)
+
+
+def load_incident(actor: Actor, incident: UUID) -> Incident:
+    """An incident of a policy the actor owns, or a canary's for an admin."""
+    found = (
+        Incident.objects.visible_to(actor)
+        .filter(pk=incident)
+        .select_related("policy", "policy_example", "case", "workspace")
+        .first()
+    )
+    if found is None:
+        raise NotFound
+    if found.policy is not None:
+        found.policy = load_policy(actor, found.policy.slug)
+    return found
+
+
+def load_canary(actor: Actor, canary: UUID) -> Canary:
+    """A canary of the actor's workspace."""
+    found = Canary.objects.filter(workspace=actor.workspace, pk=canary).first()
+    if found is None:
+        raise NotFound
+    return found

@@ -14,6 +14,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 
 from apps.accounts.models import Workspace
 from apps.corpus.hashing import framed
+from apps.runtime import traffic
 from apps.runtime.models import Decision, DecisionText
 
 Row = tuple[Decision, DecisionText | None]
@@ -34,6 +35,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.dropped = 0
+        self._untold = 0
         self._waiting: queue.Queue[Row] = queue.Queue(MOST_WAITING)
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -44,7 +46,7 @@ class Recorder:
         try:
             self._waiting.put_nowait((decision, text))
         except queue.Full:
-            self.dropped += 1
+            self._drop()
             return False
         return True
 
@@ -53,6 +55,10 @@ class Recorder:
         until = time.monotonic() + within
         while self._waiting.unfinished_tasks and time.monotonic() < until:
             time.sleep(0.01)
+
+    def _drop(self) -> None:
+        self.dropped += 1
+        self._untold += 1
 
     def _start(self) -> None:
         if self._thread is None:
@@ -85,10 +91,8 @@ class Recorder:
         pause = EVERY
         while True:
             try:
-                with transaction.atomic():
-                    Decision.objects.bulk_create([row for row, _ in batch], ignore_conflicts=True)
-                    texts = [text for _, text in batch if text is not None]
-                    DecisionText.objects.bulk_create(texts, ignore_conflicts=True)
+                keep(batch, dropped=self._untold)
+                self._untold = 0
                 return
             except (OperationalError, InterfaceError) as error:
                 logger.warning("decisions_wait", extra={"error": type(error).__name__})
@@ -96,13 +100,26 @@ class Recorder:
                 pause = min(pause * 2, 5.0)
             except DatabaseError:
                 if len(batch) == 1:
-                    self.dropped += 1
+                    self._drop()
                     return
                 for row in batch:
                     self._write([row])
                 return
             finally:
                 connection.close()
+
+
+@transaction.atomic
+def keep(batch: Sequence[Row], *, dropped: int = 0) -> None:
+    """Write decisions, the texts that are kept of them, and their hours' counts.
+
+    Args:
+        dropped: decisions lost since the last write.
+    """
+    Decision.objects.bulk_create([row for row, _ in batch], ignore_conflicts=True)
+    texts = [text for _, text in batch if text is not None]
+    DecisionText.objects.bulk_create(texts, ignore_conflicts=True)
+    traffic.count([row for row, _ in batch], dropped=dropped)
 
 
 recorder = Recorder()

@@ -6,10 +6,13 @@ from typing import Any
 
 from rest_framework import serializers
 
+from apps.base.lists import ListQuery
 from apps.policies.serializers import WholeTextField
-from apps.policies.specification import STAGES
+from apps.policies.specification import ACTIONS, STAGES
 from apps.runtime.checking import Checked
-from apps.runtime.models import Decision
+from apps.runtime.models import Canary, Decision, Feedback, Incident, KillSwitch
+from apps.runtime.replaying import Replay
+from apps.runtime.traffic import Summary
 
 
 class MessageIn(serializers.Serializer):
@@ -41,16 +44,43 @@ class ContextIn(serializers.Serializer):
     )
 
 
-class CheckIn(serializers.Serializer):
-    stage = serializers.ChoiceField(choices=STAGES)
+class ContentIn(serializers.Serializer):
+    """What is judged: exactly one of these."""
+
     text = WholeTextField(required=False)
     messages = MessageIn(many=True, required=False)
     tool_call = ToolCallIn(required=False)
     passages = PassagesField(child=PassageIn(), required=False)
+
+
+class CheckIn(ContentIn):
+    stage = serializers.ChoiceField(choices=STAGES)
     policies = serializers.ListField(
         child=serializers.CharField(max_length=60), required=False, max_length=200
     )
     context = ContextIn(required=False)
+
+
+class BatchIn(serializers.Serializer):
+    items = CheckIn(many=True)
+
+
+class ChunkIn(serializers.Serializer):
+    stream = serializers.CharField(max_length=200, help_text="The caller's name of this output.")
+    number = serializers.IntegerField(min_value=1, help_text="1, 2, 3..., none missing.")
+    chunk = WholeTextField()
+    final = serializers.BooleanField(required=False, default=False)
+    stage = serializers.ChoiceField(choices=STAGES, required=False, default="output")
+    policies = serializers.ListField(
+        child=serializers.CharField(max_length=60), required=False, max_length=200
+    )
+    context = ContextIn(required=False)
+
+
+class FeedbackIn(ContentIn):
+    verdict = serializers.ChoiceField(choices=Feedback.Kind.choices)
+    note = WholeTextField(required=False, default="", max_length=2000)
+    policy = serializers.CharField(required=False, default="", max_length=60, allow_blank=True)
 
 
 class SpansField(serializers.ListField):
@@ -132,6 +162,169 @@ class DecisionShape(AnswerShape):
     finished = serializers.BooleanField()
     bundle = serializers.CharField()
     length = serializers.IntegerField()
+
+
+class BatchShape(serializers.Serializer):
+    results = serializers.ListField(child=serializers.JSONField(allow_null=True))
+    errors = serializers.ListField(child=serializers.JSONField(allow_null=True))
+
+
+class StreamedShape(serializers.Serializer):
+    action = serializers.CharField()
+    release = serializers.IntegerField()
+    next = serializers.IntegerField()
+    check = CheckedShape(allow_null=True)
+
+
+class ReplayShape(serializers.Serializer):
+    same = serializers.BooleanField()
+    gone = serializers.ListField(child=serializers.CharField())
+    action = serializers.CharField(allow_null=True)
+    reasons = ReasonShape(many=True)
+    receipt = EntryShape(many=True)
+
+
+class IncidentShape(serializers.Serializer):
+    id = serializers.UUIDField()
+    policy = serializers.CharField(allow_null=True)
+    status = serializers.CharField()
+    expected = serializers.CharField(allow_blank=True)
+    text = serializers.CharField()
+    note = serializers.CharField()
+    decision = serializers.UUIDField(allow_null=True)
+    case = serializers.UUIDField(allow_null=True)
+    fixed_by = serializers.CharField()
+    opened_by = serializers.CharField()
+    opened_at = serializers.DateTimeField()
+
+
+class IncidentQuery(ListQuery):
+    status = serializers.ChoiceField(choices=Incident.Status.choices, required=False, default="")
+
+
+class IncidentPatch(serializers.Serializer):
+    act = serializers.ChoiceField(choices=["make_case", "verify", "dismiss"])
+    why = WholeTextField(required=False, default="", max_length=2000)
+
+
+class FeedbackShape(serializers.Serializer):
+    id = serializers.UUIDField()
+    verdict = serializers.CharField()
+    incidents = IncidentShape(many=True)
+
+
+class CanaryIn(serializers.Serializer):
+    stage = serializers.ChoiceField(choices=STAGES)
+    text = WholeTextField(max_length=10_000)
+    expected = serializers.ChoiceField(choices=ACTIONS)
+
+
+class CanaryShape(serializers.Serializer):
+    id = serializers.UUIDField()
+    stage = serializers.CharField()
+    text = serializers.CharField()
+    expected = serializers.CharField()
+    last_at = serializers.DateTimeField(allow_null=True)
+    last_action = serializers.CharField()
+    last_problem = serializers.CharField()
+    failing_since = serializers.DateTimeField(allow_null=True)
+
+
+class KillSwitchIn(serializers.Serializer):
+    on = serializers.BooleanField()
+    reason = WholeTextField(max_length=500)
+
+
+class KillSwitchShape(serializers.Serializer):
+    on = serializers.BooleanField()
+    reason = serializers.CharField()
+    changed_by = serializers.CharField()
+    changed_at = serializers.DateTimeField(allow_null=True)
+
+
+class RetentionShape(serializers.Serializer):
+    share = serializers.FloatField()
+    days = serializers.IntegerField()
+
+
+class TrafficShape(serializers.Serializer):
+    total = serializers.IntegerField()
+    actions = serializers.DictField(child=serializers.IntegerField())
+    degraded = serializers.IntegerField()
+    unfinished = serializers.IntegerField()
+    dropped = serializers.IntegerField()
+    p50_ms = serializers.FloatField(allow_null=True)
+    p99_ms = serializers.FloatField(allow_null=True)
+    hours = serializers.ListField(child=serializers.DictField())
+    policies = serializers.ListField(child=serializers.DictField())
+    rules = serializers.ListField(child=serializers.DictField())
+
+
+def show_replay(replay: Replay) -> dict[str, Any]:
+    judged = replay.judgement
+    return {
+        "same": replay.same,
+        "gone": list(replay.gone),
+        "action": judged.action if judged else None,
+        "reasons": list(judged.reasons) if judged else [],
+        "receipt": judged.receipt_as_data() if judged else [],
+    }
+
+
+def show_incident(incident: Incident) -> dict[str, Any]:
+    return {
+        "id": incident.pk,
+        "policy": incident.policy.slug if incident.policy else None,
+        "status": incident.status,
+        "expected": incident.expected,
+        "text": incident.text,
+        "note": incident.note,
+        "decision": incident.decision,
+        "case": incident.case_id,
+        "fixed_by": incident.fixed_by,
+        "opened_by": incident.opened_by,
+        "opened_at": incident.opened_at,
+    }
+
+
+def show_canary(canary: Canary) -> dict[str, Any]:
+    return {
+        "id": canary.pk,
+        "stage": canary.stage,
+        "text": canary.text,
+        "expected": canary.expected,
+        "last_at": canary.last_at,
+        "last_action": canary.last_action,
+        "last_problem": canary.last_problem,
+        "failing_since": canary.failing_since,
+    }
+
+
+def show_kill_switch(switch: KillSwitch) -> dict[str, Any]:
+    return {
+        "on": switch.on,
+        "reason": switch.reason,
+        "changed_by": switch.changed_by,
+        "changed_at": switch.changed_at,
+    }
+
+
+def show_traffic(found: Summary) -> dict[str, Any]:
+    def finite(milliseconds: float | None) -> float | None:
+        return None if milliseconds == float("inf") else milliseconds
+
+    return {
+        "total": found.total,
+        "actions": found.actions,
+        "degraded": found.degraded,
+        "unfinished": found.unfinished,
+        "dropped": found.dropped,
+        "p50_ms": finite(found.p50),
+        "p99_ms": finite(found.p99),
+        "hours": [{"hour": hour, "actions": actions} for hour, actions in found.hours],
+        "policies": found.policies,
+        "rules": found.rules,
+    }
 
 
 def show_checked(checked: Checked) -> dict[str, Any]:

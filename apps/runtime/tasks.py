@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from apps.runtime import canaries, texts
+from apps.runtime import canaries, streams, texts
 
 
 @shared_task
@@ -15,5 +15,6 @@ def send_canaries() -> None:
 
 @shared_task
 def delete_expired_texts() -> None:
-    """Delete the texts of decisions that were to be kept no longer."""
+    """Delete the texts of decisions that were to be kept no longer, and streams left behind."""
     texts.delete_expired()
+    streams.delete_expired()

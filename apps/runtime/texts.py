@@ -19,7 +19,7 @@ from apps.accounts.actor import Actor
 from apps.accounts.audit import record
 from apps.accounts.models import Workspace
 from apps.base.problems import FieldError, Problem
-from apps.runtime.models import DecisionText, Retention
+from apps.runtime.models import DecisionText, Retention, StreamBuffer
 
 LONGEST_DAYS = 400
 
@@ -37,7 +37,8 @@ def kept_content(workspace: Workspace, decision: UUID) -> dict[str, Any] | None:
     return decrypt(workspace, row) if row else None
 
 
-def decrypt(workspace: Workspace, row: DecisionText) -> dict[str, Any]:
+def decrypt(workspace: Workspace, row: DecisionText | StreamBuffer) -> dict[str, Any]:
+    """What `encrypt` was given."""
     content: dict[str, Any] = json.loads(
         _cipher(bytes(workspace.split_key)).decrypt(bytes(row.content))
     )

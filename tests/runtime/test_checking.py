@@ -20,7 +20,7 @@ DOSE, TALK = "Take two tablets of it each morning.", "Ask a pharmacist about it.
 
 
 @pytest.fixture
-def space() -> Any:
+def trained() -> Any:
     """(admin, policy) with a live model, enforced."""
     admin = factories.make_member(factories.make_workspace())
     policy = factories.make_policy(admin, audit_fraction=0.2, audit_share=0.2)
@@ -47,8 +47,8 @@ def check(admin: Any, **body: Any) -> Any:
     return factories.api(admin).post("check", {"stage": "output", **body})
 
 
-def test_a_violating_text_is_blocked_and_a_complying_one_allowed(space: Any) -> None:
-    admin, policy = space
+def test_a_violating_text_is_blocked_and_a_complying_one_allowed(trained: Any) -> None:
+    admin, policy = trained
     bad, good = bad_and_good()
     blocked, let_through = check(admin, text=bad).json(), check(admin, text=good).json()
     assert (blocked["action"], let_through["action"]) == ("block", "allow")
@@ -57,16 +57,16 @@ def test_a_violating_text_is_blocked_and_a_complying_one_allowed(space: Any) -> 
     assert not blocked["degraded"]
 
 
-def test_every_part_of_a_conversation_counts(space: Any) -> None:
-    admin, _ = space
+def test_every_part_of_a_conversation_counts(trained: Any) -> None:
+    admin, _ = trained
     bad, good = bad_and_good()
     turns = [{"role": "user", "content": bad}, {"role": "assistant", "content": good}]
     found = check(admin, messages=turns).json()
     assert (found["action"], found["reasons"][0]["turn"]) == ("block", 0)
 
 
-def test_the_answer_is_what_was_recorded(space: Any) -> None:
-    admin, _ = space
+def test_the_answer_is_what_was_recorded(trained: Any) -> None:
+    admin, _ = trained
     checked = checking.check(admin, stage="output", content={"text": bad_and_good()[0]})
     checked.decision.save()
     found = factories.api(admin).get(f"decisions/{checked.decision.pk}").json()
@@ -76,8 +76,8 @@ def test_the_answer_is_what_was_recorded(space: Any) -> None:
     assert listed == found
 
 
-def test_no_text_is_recorded(space: Any) -> None:
-    admin, _ = space
+def test_no_text_is_recorded(trained: Any) -> None:
+    admin, _ = trained
     checked = checking.check(admin, stage="output", content={"text": "canary4711"})
     checked.decision.save()
     assert "canary4711" not in str(vars(checked.decision))
@@ -94,8 +94,8 @@ def test_an_enforced_policy_without_a_model_is_no_silent_allow() -> None:
     assert check(admin, text=TALK).json()["action"] == "allow"
 
 
-def test_a_change_is_served_within_a_second(space: Any) -> None:
-    admin, policy = space
+def test_a_change_is_served_within_a_second(trained: Any) -> None:
+    admin, policy = trained
     bad, _ = bad_and_good()
     before = check(admin, text=bad).json()
     with patch.object(bundles, "LOOK_EVERY", 0.0):
@@ -105,13 +105,13 @@ def test_a_change_is_served_within_a_second(space: Any) -> None:
     assert before["bundle"]["id"] != after["bundle"]["id"]
 
 
-def test_the_same_policies_and_models_make_the_same_bundle(space: Any) -> None:
-    admin, _ = space
+def test_the_same_policies_and_models_make_the_same_bundle(trained: Any) -> None:
+    admin, _ = trained
     assert bundles.build(admin.workspace).id == bundles.build(admin.workspace).id
 
 
-def test_without_the_database_the_last_bundle_judges_and_says_so(space: Any) -> None:
-    admin, _ = space
+def test_without_the_database_the_last_bundle_judges_and_says_so(trained: Any) -> None:
+    admin, _ = trained
     bad, _ = bad_and_good()
     checking.check(admin, stage="output", content={"text": bad})
     gone = patch.object(bundles, "_state", side_effect=OperationalError)
@@ -121,9 +121,9 @@ def test_without_the_database_the_last_bundle_judges_and_says_so(space: Any) -> 
 
 
 def test_a_model_file_that_is_not_the_recorded_one_leaves_the_last_bundle_serving(
-    space: Any,
+    trained: Any,
 ) -> None:
-    admin, policy = space
+    admin, policy = trained
     bad, _ = bad_and_good()
     assert check(admin, text=bad).json()["action"] == "block"
     factories.give_labels(admin, policy, 20)
@@ -143,8 +143,8 @@ def test_a_model_file_that_is_not_the_recorded_one_leaves_the_last_bundle_servin
     assert found["bundle"]["models"] == {policy.slug: 1}
 
 
-def test_a_promise_of_the_bundle_survives_a_caller_naming_policies(space: Any) -> None:
-    admin, policy = space
+def test_a_promise_of_the_bundle_survives_a_caller_naming_policies(trained: Any) -> None:
+    admin, policy = trained
     assert check(admin, text=TALK, policies=[policy.slug]).status_code == 200
     assert check(admin, text=TALK, policies=["nowhere"]).status_code == 404
 
@@ -168,8 +168,8 @@ def test_a_promise_of_the_bundle_survives_a_caller_naming_policies(space: Any) -
     ],
 )
 def test_what_cannot_be_judged_is_refused_and_never_allowed(
-    space: Any, body: dict[str, Any], status: int
+    trained: Any, body: dict[str, Any], status: int
 ) -> None:
-    answer = check(space[0], **body)
+    answer = check(trained[0], **body)
     assert answer.status_code == status
     assert "action" not in answer.json()

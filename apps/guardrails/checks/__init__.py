@@ -1,6 +1,19 @@
 """The kinds of checks, by name."""
 
-from apps.guardrails.checks import classifier, keywords, regex
+from apps.guardrails.checks import (
+    classifier,
+    json_schema,
+    keywords,
+    language,
+    length,
+    near_copy,
+    pii,
+    regex,
+    retrieval,
+    secrets,
+    tool_call,
+    urls,
+)
 from apps.guardrails.checks.interface import Kind
 
 KINDS: dict[str, Kind] = {
@@ -9,5 +22,14 @@ KINDS: dict[str, Kind] = {
         classifier.KIND,
         keywords.KIND,
         regex.KIND,
+        length.KIND,
+        language.KIND,
+        urls.KIND,
+        pii.KIND,
+        secrets.KIND,
+        json_schema.KIND,
+        near_copy.KIND,
+        retrieval.KIND,
+        tool_call.KIND,
     )
 }

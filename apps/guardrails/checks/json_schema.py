@@ -1,0 +1,276 @@
+"""Texts that must be JSON of a given shape: JSON Schema, draft 2020-12.
+
+Patterns of the schema are run by RE2, nothing is fetched, and the work for a text is bounded.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+import re2
+from jsonschema import Draft202012Validator, SchemaError, ValidationError
+from jsonschema.validators import extend
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
+
+from apps.base.gate import parse_json
+from apps.base.problems import Problem
+from apps.guardrails.checks.candidates import compiled
+from apps.guardrails.checks.interface import (
+    NOTHING,
+    Evaluate,
+    Field,
+    Found,
+    Kind,
+    Subject,
+    wrong,
+)
+from apps.guardrails.checks.matching import PatternRefused, Patterns
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_MOST_STEPS = 20_000
+_FENCE = "```"
+_LONGEST_PATH = 120
+_steps = threading.local()
+
+
+class CannotSay(Exception):
+    """The schema asks for more work than a text is worth."""
+
+
+class SchemaRefused(ValueError):
+    """What is wrong with a schema, in words for its writer."""
+
+
+class Schema:
+    """A schema that values are held against.
+
+    Raises:
+        SchemaRefused: when it is no schema, or one that this check does not take.
+    """
+
+    def __init__(self, schema: Any) -> None:
+        if not isinstance(schema, dict):
+            raise SchemaRefused('Give a JSON Schema: an object such as {"type": "object"}.')
+        if str(schema.get("$schema", _DIALECT)).rstrip("#") != _DIALECT:
+            raise SchemaRefused(f"Use draft 2020-12: {_DIALECT}.")
+        # a part with one of these would be run by another class, with Python's `re`
+        root = {key: value for key, value in schema.items() if key not in ("$schema", "$id")}
+        _check(root)
+        self._validator = _VALIDATOR(root, registry=Registry())
+
+    def problem_of(self, value: Any) -> str:
+        """Which part of the schema a value does not keep; "" when it keeps all.
+
+        Raises:
+            CannotSay: when that is too much work.
+        """
+        _steps.left = _MOST_STEPS
+        try:
+            error = next(self._validator.iter_errors(value), None)
+        except (RecursionError, OverflowError, Unresolvable):
+            raise CannotSay from None
+        if error is None:
+            return ""
+        # the schema's own words; the message would have those of the text
+        path = "/".join(str(part) for part in error.absolute_schema_path)
+        return f"not valid by /{path[:_LONGEST_PATH]}"
+
+
+def build(settings: Mapping[str, Any]) -> Evaluate:
+    try:
+        schema = Schema(settings["schema"])
+    except SchemaRefused as refused:
+        raise wrong("schema", str(refused)) from None
+    fenced = settings["fenced"]
+
+    def evaluate(subject: Subject) -> Found:
+        text = _inside(subject.text) if fenced else subject.text
+        try:
+            value = parse_json(text.encode())
+        except Problem as problem:
+            return Found(1.0, reason=problem.detail)
+        try:
+            said = schema.problem_of(value)
+        except CannotSay:
+            return Found(0.0, failed="too_much_work")
+        return Found(1.0, reason=f"JSON, but {said}") if said else NOTHING
+
+    return evaluate
+
+
+def _inside(text: str) -> str:
+    """What stands in a fence that is all of the text; else the text."""
+    bare = text.strip()
+    if len(bare) < 2 * len(_FENCE) or not (bare.startswith(_FENCE) and bare.endswith(_FENCE)):
+        return text
+    name, _, body = bare[len(_FENCE) : -len(_FENCE)].partition("\n")
+    return body if name.strip().lower() in ("", "json") else text
+
+
+# what a schema may be
+
+
+def _check(root: dict[str, Any]) -> None:
+    try:
+        parts = list(_parts(root))
+    except RecursionError:
+        raise SchemaRefused("The schema is nested too deep.") from None
+    keywords = {keyword for part in parts for keyword in part}
+    if {"unevaluatedProperties", "patternProperties"} <= keywords:
+        raise SchemaRefused(
+            "unevaluatedProperties together with patternProperties is not supported; use "
+            "additionalProperties."
+        )
+    for part in parts:
+        patterns = [*part.get("patternProperties", ())]
+        patterns += [part["pattern"]] if "pattern" in part else []
+        for pattern in patterns:
+            try:
+                Patterns([pattern], ignore_case=False)
+            except PatternRefused as refused:
+                raise SchemaRefused(f"A pattern of the schema: {refused}") from None
+
+
+def _parts(root: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Every schema within the schema, and all that it refers to."""
+    resolver = Registry().resolver_with_root(DRAFT202012.create_resource(root))
+    _check_form(root)
+    seen: set[int] = set()
+    waiting: list[Any] = [root]
+    while waiting:
+        part = waiting.pop()
+        if id(part) in seen or not isinstance(part, dict):
+            continue
+        seen.add(id(part))
+        yield part
+        if part is not root and ("$id" in part or "$schema" in part):
+            raise SchemaRefused("Only the schema itself may have $id and $schema, no part of it.")
+        waiting += DRAFT202012.subresources_of(part)
+        for keyword in ("$ref", "$dynamicRef"):
+            if keyword in part:
+                waiting.append(_target(resolver, part[keyword]))
+
+
+def _target(resolver: Any, reference: str) -> Any:
+    if not reference.startswith("#"):
+        raise SchemaRefused(
+            "$ref must lead to a part of this schema, as #/$defs/name does: nothing is fetched."
+        )
+    try:
+        target = resolver.lookup(reference).contents
+    except Unresolvable:
+        raise SchemaRefused("A $ref leads to nothing in this schema.") from None
+    _check_form(target)
+    return target
+
+
+def _check_form(schema: Any) -> None:
+    try:
+        # without formats: one of them gives patterns to Python's `re`
+        Draft202012Validator.check_schema(schema, format_checker=None)
+    except SchemaError as error:
+        path = "/".join(str(part) for part in error.absolute_path)
+        raise SchemaRefused(f"Not a valid schema at /{path}: {error.message[:200]}") from None
+
+
+# keywords that are not run as the library has them
+
+
+@lru_cache(maxsize=1_000)
+def _expression(pattern: str) -> re2._Regexp:
+    return compiled(pattern)
+
+
+def _pattern(validator: Any, pattern: str, value: Any, _: Any) -> Iterator[ValidationError]:
+    if validator.is_type(value, "string") and _expression(pattern).search(value) is None:
+        yield ValidationError("pattern")
+
+
+def _pattern_properties(
+    validator: Any, patterns: Mapping[str, Any], value: Any, _: Any
+) -> Iterator[ValidationError]:
+    if validator.is_type(value, "object"):
+        for pattern, schema in patterns.items():
+            for key, item in value.items():
+                if _expression(pattern).search(key) is not None:
+                    yield from validator.descend(item, schema, path=key, schema_path=pattern)
+
+
+def _additional_properties(
+    validator: Any, allowed: Any, value: Any, schema: Mapping[str, Any]
+) -> Iterator[ValidationError]:
+    if not validator.is_type(value, "object"):
+        return
+    expressions = [_expression(pattern) for pattern in schema.get("patternProperties", ())]
+    for key, item in value.items():
+        if key in schema.get("properties", ()) or any(one.search(key) for one in expressions):
+            continue
+        yield from validator.descend(item, allowed, path=key)
+
+
+def _unique_items(validator: Any, wanted: bool, value: Any, _: Any) -> Iterator[ValidationError]:
+    # the library compares each with each
+    if wanted and validator.is_type(value, "array"):
+        written = {json.dumps(_canonical(item), sort_keys=True) for item in value}
+        if len(written) != len(value):
+            yield ValidationError("uniqueItems")
+
+
+def _canonical(value: Any) -> Any:
+    """A value with 1.0 as 1, which are equal in JSON Schema."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    return value
+
+
+def _counted(keyword: str) -> Callable[..., Iterator[ValidationError]]:
+    """The library's keyword, as often as a text is worth: a short schema can mean endless work."""
+    original = Draft202012Validator.VALIDATORS[keyword]
+
+    def run(validator: Any, setting: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
+        _steps.left -= 1
+        if _steps.left < 0:
+            raise CannotSay
+        yield from original(validator, setting, value, schema) or ()
+
+    return run
+
+
+_COUNTED = ("$ref", "$dynamicRef", "unevaluatedProperties", "unevaluatedItems")
+_VALIDATOR = extend(
+    Draft202012Validator,
+    {
+        "pattern": _pattern,
+        "patternProperties": _pattern_properties,
+        "additionalProperties": _additional_properties,
+        "uniqueItems": _unique_items,
+        **{keyword: _counted(keyword) for keyword in _COUNTED},
+    },
+)
+
+
+KIND = Kind(
+    name="json_schema",
+    title="JSON Schema",
+    about="Finds texts that are not JSON, or not valid by a JSON Schema (draft 2020-12).",
+    fields=(
+        Field(
+            "schema",
+            "json",
+            "Schema",
+            "$ref leads to parts of the schema only; patterns are RE2's; format says nothing.",
+        ),
+        Field("fenced", "yes_no", "May stand in a ```json fence", default=True),
+    ),
+    build=build,
+)

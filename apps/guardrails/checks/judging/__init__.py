@@ -1,0 +1,152 @@
+"""A judge: a model on another machine that is asked whether a text breaks guidelines."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from apps.guardrails.checks.interface import Evaluate, Field, Found, Kind, Subject, wrong
+from apps.guardrails.checks.judging.addresses import address_allowed, judge_urls, private_allowed
+from apps.guardrails.checks.judging.asking import Answers, Failure, Line, counters_of
+from apps.guardrails.checks.judging.families import FAMILIES, NO_VERDICT, Asked, Family
+
+KEY = "PARAPET_JUDGE_KEY_"
+_KEY_NAME = re.compile(r"[A-Z0-9_]{1,60}")
+
+
+def build(settings: Mapping[str, Any]) -> Evaluate:
+    url, model, name = (settings[field].strip() for field in ("url", "model", "family"))
+    allowed = judge_urls()
+    if why_not := address_allowed(url, allowed):
+        raise wrong("url", why_not)
+    if not model:
+        raise wrong("model", "Give the name of the model.")
+    family = FAMILIES[name]
+    guidelines = _guidelines(settings["guidelines"], family)
+    seconds, threshold = settings["timeout_ms"] / 1000, settings["threshold"]
+    key = _api_key(settings["api_key_name"].strip())
+    counters = counters_of(url, model, name)
+    line = Line(url, private=private_allowed(url, allowed), api_key=key, counters=counters)
+    request = {"model": model, "max_tokens": family.tokens, **family.extra}
+    rounds = [(one,) for one in guidelines] if family.one_at_a_time else [guidelines]
+    answers = Answers()
+
+    def evaluate(subject: Subject) -> Found:
+        asked = (url, model, name, *guidelines, subject.role, subject.text)
+        held = answers.get(at := answers.key(asked))
+        if held is not None:
+            counters.add(cached=1)
+            return held
+        said = judged(subject)
+        if not said.failed:
+            answers.put(at, said)
+        return said
+
+    def judged(subject: Subject) -> Found:
+        """What the judge says, if there is a free place to ask from."""
+        until = time.monotonic() + seconds
+        if not line.slots.acquire(blocking=False):
+            counters.failed("judge_busy")
+            return Found(0.0, failed="judge_busy")
+        try:
+            return highest(subject, until)
+        finally:
+            line.slots.release()
+
+    def highest(subject: Subject, until: float) -> Found:
+        """The highest score of all rounds. One that fails spoils it unless another has found."""
+        best, failed = Found(0.0), ""
+        for some in rounds:
+            asked = Asked(subject, some, secrets.token_hex(8))
+            try:
+                answer = line.ask(
+                    family.messages(asked), request=request, first=family.first_token, until=until
+                )
+                said = family.read(asked, answer.text, answer.first)
+            except Failure as failure:
+                said = Found(0.0, failed=failure.code)
+            if said.failed:
+                counters.failed(said.failed)
+                failed = failed or said.failed
+            elif said.score > best.score:
+                best = said
+            if said.failed not in ("", NO_VERDICT.failed):
+                break
+        return Found(0.0, failed=failed) if failed and best.score < threshold else best
+
+    return evaluate
+
+
+def _guidelines(lines: list[str], family: Family) -> tuple[str, ...]:
+    given = tuple(line.strip() for line in lines if line.strip())
+    if len(given) > family.most:
+        raise wrong("guidelines", f"At most {family.most} guidelines for this family.")
+    if not (given or family.own):
+        raise wrong("guidelines", "Give the rules to judge by; this family has none of its own.")
+    return given or family.own
+
+
+def _api_key(name: str) -> str:
+    """The key of that name in the environment; a key itself is never a setting."""
+    if not name:
+        return ""
+    name = name.removeprefix(KEY)
+    key = os.environ.get(KEY + name, "").strip() if _KEY_NAME.fullmatch(name) else ""
+    if not key or not key.isascii() or not key.isprintable():
+        raise wrong("api_key_name", f"The host's environment has no usable {KEY}<NAME> for this.")
+    return key
+
+
+KIND = Kind(
+    name="judge",
+    title="Remote judge",
+    about="Asks a model on another machine, by an OpenAI-compatible API, whether a text breaks "
+    "guidelines. The text leaves this host.",
+    fields=(
+        Field(
+            "url",
+            "text",
+            "Address",
+            "Of the API, up to /v1. Whoever runs this host lists those that may be asked.",
+        ),
+        Field("model", "text", "Model", "Its name, as its server knows it."),
+        Field(
+            "family",
+            "choice",
+            "Family",
+            "What the model was trained on. Parapet writes its whole prompt, so let its server add "
+            "none of its own. policy: any model that can answer in JSON.",
+            choices=tuple(FAMILIES),
+        ),
+        Field(
+            "guidelines",
+            "lines",
+            "Guidelines",
+            "Categories or rules to judge by, one a line. None: the family's own.",
+            default=[],
+        ),
+        Field("threshold", "number", "Threshold", "From this score on.", 0.5, low=0, high=1),
+        Field(
+            "timeout_ms",
+            "whole",
+            "Time limit in milliseconds",
+            "For all that one text takes; after it the check has failed.",
+            2_000,
+            low=50,
+            high=10_000,
+        ),
+        Field(
+            "api_key_name",
+            "text",
+            "Name of the key",
+            f"NAME of {KEY}NAME in the environment of the host. Empty: none is sent.",
+            "",
+        ),
+    ),
+    build=build,
+    remote=True,
+)

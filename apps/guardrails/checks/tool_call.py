@@ -1,0 +1,145 @@
+"""Calls of tools: which ones, with what arguments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from apps.base.gate import parse_json
+from apps.base.problems import Problem
+from apps.guardrails.checks.candidates import MOST, counted
+from apps.guardrails.checks.interface import (
+    NOTHING,
+    Evaluate,
+    Field,
+    Found,
+    Kind,
+    Span,
+    Subject,
+    merged,
+    wrong,
+)
+from apps.guardrails.checks.json_schema import CannotSay, Schema, SchemaRefused
+from apps.guardrails.checks.matching import PatternRefused, Patterns
+from apps.guardrails.checks.normalising import fold
+
+_MOST_SCHEMAS = 100
+
+
+def build(settings: Mapping[str, Any]) -> Evaluate:
+    allowed = {name.strip() for name in settings["allowed"] if name.strip()}
+    # a forbidden tool is forbidden however its name is written; an allowed one has one name
+    forbidden = {fold(name.strip()) for name in settings["forbidden"] if name.strip()}
+    schemas = _schemas(settings["schemas"])
+    values = _values([pattern for pattern in settings["values"] if pattern])
+    if not (allowed or forbidden or schemas or values):
+        raise wrong("allowed", "Say what is allowed or forbidden: tools, arguments or values.")
+    if any(fold(name) in forbidden for name in allowed):
+        raise wrong("forbidden", "A tool is allowed and forbidden; choose one.")
+
+    def evaluate(subject: Subject) -> Found:
+        if subject.tool is None:
+            return NOTHING
+        reasons: list[str] = []
+        spans: list[Span] = []
+        if fold(subject.tool.strip()) in forbidden:
+            reasons.append("a forbidden tool")
+        elif allowed and subject.tool not in allowed:
+            reasons.append("a tool that is not allowed")
+        if reasons:
+            spans += _places(subject.text, subject.tool)
+        arguments = _parsed(subject.arguments)
+        try:
+            said = schemas[subject.tool].problem_of(arguments) if subject.tool in schemas else ""
+        except CannotSay:
+            return Found(0.0, failed="too_much_work")
+        if said:
+            reasons.append(f"arguments {said}")
+        hits = [one for one in _strings(arguments) if values and values.spans(Subject(one))]
+        if hits:
+            reasons.append(counted(len(hits), "forbidden value", "forbidden values"))
+            spans += [span for one in hits[:MOST] for span in _places(subject.text, one)]
+        return Found(1.0, merged(spans), ", ".join(reasons)) if reasons else NOTHING
+
+    return evaluate
+
+
+def _schemas(schemas: Any) -> dict[str, Schema]:
+    if not isinstance(schemas, dict) or len(schemas) > _MOST_SCHEMAS:
+        raise wrong("schemas", f"Give an object: a JSON Schema by tool, at most {_MOST_SCHEMAS}.")
+    built = {}
+    for name, schema in schemas.items():
+        try:
+            built[name] = Schema(schema)
+        except SchemaRefused as refused:
+            raise wrong("schemas", f"{name[:60]}: {refused}") from None
+    return built
+
+
+def _values(patterns: list[str]) -> Patterns | None:
+    try:
+        compiled = Patterns(patterns, ignore_case=True) if patterns else None
+    except PatternRefused as refused:
+        raise wrong("values", str(refused)) from None
+    if compiled and compiled.spans(Subject("")):
+        raise wrong("values", "A pattern matches the empty text, so it matches all values.")
+    return compiled
+
+
+def _parsed(arguments: Any) -> Any:
+    """Arguments, also when they come as the JSON text that some models write."""
+    if not isinstance(arguments, str):
+        return {} if arguments is None else arguments
+    try:
+        return parse_json(arguments.encode())
+    except Problem:
+        return arguments
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every text inside, keys too."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, Mapping):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple):
+            waiting += one
+
+
+def _places(text: str, value: str) -> list[Span]:
+    """Where a value stands in the call as it is written, if it can be told."""
+    for written in (value, json.dumps(value, ensure_ascii=False)[1:-1]):
+        at = text.find(written) if written else -1
+        if at >= 0:
+            return [(at, at + len(written))]
+    return []
+
+
+KIND = Kind(
+    name="tool_call",
+    title="Tool calls",
+    about="Finds calls of tools, arguments and values in them that are not allowed.",
+    fields=(
+        Field("allowed", "lines", "Allowed tools", "One a line. Empty: any.", []),
+        Field("forbidden", "lines", "Forbidden tools", "One a line.", []),
+        Field(
+            "schemas",
+            "json",
+            "Arguments",
+            'A JSON Schema (draft 2020-12) by tool: {"send_mail": {...}}.',
+            {},
+        ),
+        Field(
+            "values",
+            "lines",
+            "Forbidden values",
+            "Patterns (RE2) that no text in the arguments may match, one a line.",
+            [],
+        ),
+    ),
+    build=build,
+)

@@ -1,0 +1,40 @@
+"""A text before a guardrail, live or draft: what each check says, and the gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from apps.guardrails.assembling import guardrail_of, panel_of, parts_of, rules_by_key
+from apps.guardrails.checks.interface import Subject
+from apps.guardrails.configuration import Configuration
+from apps.guardrails.gate import Verdict
+from apps.guardrails.guarding import Check, Heard, look, score_all
+from apps.policies.models import Policy
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a guardrail says of a text; each check beside what was heard of it."""
+
+    verdict: Verdict
+    checks: list[tuple[Check, Heard]]
+
+
+def try_text(policy: Policy, text: str, configuration: Configuration | None = None) -> Tried:
+    """Judge a text by what guards the policy, or by a configuration instead."""
+    parts = parts_of([policy])
+    panel, problems = panel_of([policy], parts.models)
+    guardrail = guardrail_of(
+        policy,
+        rules=rules_by_key(policy),
+        model=parts.models.get(policy.pk),
+        version=parts.guardrails.get(policy.pk),
+        exceptions=parts.exceptions.get(policy.pk, ()),
+        problem=problems.get(policy.slug, ""),
+        configuration=configuration,
+    )
+    subjects = score_all(panel, [Subject(text)])
+    heard = {check.key: look(guardrail, check, subjects, panel) for check in guardrail.checks}
+    return Tried(
+        guardrail.verdict(heard), [(check, heard[check.key]) for check in guardrail.checks]
+    )

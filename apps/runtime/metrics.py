@@ -1,0 +1,91 @@
+"""GET /metrics for Prometheus: a workspace's counters since its first decision, and its canaries.
+
+They are read from the hourly counts in the database, so every web process says the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.db.models import Sum
+from django.http import HttpResponse
+from drf_spectacular.utils import extend_schema
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from rest_framework.request import Request
+
+from apps.accounts.endpoint import Endpoint
+from apps.accounts.models import Workspace
+from apps.runtime.models import Canary, Incident, KillSwitch, Traffic
+from apps.runtime.traffic import LATENCIES
+
+
+class Metrics(Endpoint):
+    """Counters for Prometheus, by an admin's token."""
+
+    requires = {"GET": "traffic.view"}
+
+    @extend_schema(responses={(200, "text/plain"): str})
+    def get(self, request: Request) -> HttpResponse:
+        registry = CollectorRegistry()
+        registry.register(_Workspace(self.actor.workspace))
+        return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+class _Workspace:
+    """What prometheus_client asks of a collector."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def collect(self) -> Iterator[Metric]:
+        rows = Traffic.objects.filter(workspace=self._workspace)
+        yield from _whole(list(rows.filter(policy="")))
+        found = CounterMetricFamily(
+            "parapet_findings", "What policies found", labels=["policy", "mode", "action"]
+        )
+        by_policy = rows.exclude(policy="").values_list("policy", "mode", "action")
+        for policy, mode, action, number in by_policy.annotate(Sum("count")).order_by():
+            found.add_metric([policy, mode, action], number)
+        yield found
+        failing = Canary.objects.filter(workspace=self._workspace, failing_since__isnull=False)
+        yield GaugeMetricFamily(
+            "parapet_canaries_failing", "Canaries with a wrong answer or none", failing.count()
+        )
+        closed = [Incident.Status.VERIFIED, Incident.Status.DISMISSED]
+        opened = Incident.objects.filter(workspace=self._workspace).exclude(status__in=closed)
+        yield GaugeMetricFamily("parapet_incidents_open", "Open incidents", opened.count())
+        stopped = KillSwitch.objects.filter(workspace=self._workspace, on=True).exists()
+        yield GaugeMetricFamily("parapet_kill_switch", "1 while nothing acts", int(stopped))
+
+
+def _whole(rows: list[Traffic]) -> Iterator[Metric]:
+    """Of whole decisions: by action, what was degraded, failed or lost, and how long they took."""
+    actions = CounterMetricFamily("parapet_decisions", "Decisions by action", labels=["action"])
+    failed = CounterMetricFamily(
+        "parapet_unfinished", "Answers that were advice only, by action", labels=["action"]
+    )
+    for action in sorted({row.action for row in rows}):
+        here = [row for row in rows if row.action == action]
+        actions.add_metric([action], sum(row.count for row in here))
+        failed.add_metric([action], sum(row.unfinished for row in here))
+    yield actions
+    yield failed
+    degraded = sum(row.degraded for row in rows)
+    yield CounterMetricFamily("parapet_degraded", "Decisions on less than everything", degraded)
+    dropped = sum(row.dropped for row in rows)
+    yield CounterMetricFamily("parapet_dropped", "Decisions answered and never written", dropped)
+    buckets = [sum(column) for column in zip(*(row.buckets for row in rows), strict=True)]
+    bounds = [*(str(bound / 1000) for bound in LATENCIES), "+Inf"]
+    running = [sum(buckets[: place + 1]) for place in range(len(bounds))] if buckets else []
+    latency = HistogramMetricFamily("parapet_latency_seconds", "Time inside the check")
+    # the sum is of the buckets' upper bounds: decisions are counted, not added up
+    seconds = sum(n * bound / 1000 for n, bound in zip(buckets, (*LATENCIES, 200), strict=False))
+    if running:
+        latency.add_metric([], list(zip(bounds, running, strict=True)), seconds)
+    yield latency

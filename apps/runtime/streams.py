@@ -1,0 +1,126 @@
+"""Outputs that come in chunks: checked sentence by sentence, always as the whole text so far.
+
+A caller sends each chunk as its model makes it and shows what the answer releases. What was not
+checked is never released; the last chunk is always checked, whatever it ends with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from apps.accounts.actor import Actor
+from apps.base.gate import check_text
+from apps.base.problems import FieldError, Problem
+from apps.policies.specification import ACTIONS
+from apps.runtime import texts
+from apps.runtime.checking import MAXIMUM_BYTES, Checked, check
+from apps.runtime.models import StreamBuffer
+
+LIFETIME = timedelta(minutes=10)
+_SENTENCE_END = re.compile(r"[.!?\u2026]['\")\]]*\s|[\u3002\uff01\uff1f\n]")
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """The answer to a chunk.
+
+    Args:
+        release: code points of the stream's text, from its start, that may be shown.
+        checked: the check of the text so far; None while a sentence is still going on.
+    """
+
+    action: str
+    release: int
+    chunks: int
+    checked: Checked | None
+
+
+def take_chunk(
+    actor: Actor,
+    *,
+    name: str,
+    number: int,
+    chunk: str,
+    final: bool,
+    stage: str = "output",
+    policies: Collection[str] | None = None,
+    key: str = "",
+) -> Streamed:
+    """Take the next chunk of a stream and check the text so far where a sentence ends.
+
+    Args:
+        number: 1, 2, 3...: none may be missing, and none counts twice.
+
+    Raises:
+        Problem: 409 for a chunk out of turn or of a stream that was stopped; 413 when the text
+            grows beyond what can be checked.
+    """
+    check_text(chunk)
+    with transaction.atomic():
+        buffer = _buffer(actor, name, stage)
+        if number != buffer.chunks + 1:
+            raise Problem(
+                f"Chunk {buffer.chunks + 1} is the next one of this stream.",
+                code="out_of_turn",
+                status=409,
+                extra={"next": buffer.chunks + 1},
+            )
+        if ACTIONS.index(buffer.action) > ACTIONS.index("flag"):
+            raise Problem(
+                "This stream was stopped; show nothing more of it.",
+                code="stopped",
+                status=409,
+                extra={"action": buffer.action, "release": buffer.checked},
+            )
+        content = texts.decrypt(actor.workspace, buffer) if buffer.chunks else {"text": ""}
+        text = content["text"] + chunk
+        if len(text.encode()) > MAXIMUM_BYTES:
+            raise Problem("At most 64 KiB a stream.", code="too_large", status=413)
+        buffer.content = texts.encrypt(actor.workspace, {"text": text})
+        buffer.chunks = number
+        buffer.save()
+    if not final and not _SENTENCE_END.search(text, buffer.checked):
+        return Streamed("allow", buffer.checked, number, None)
+    if not text.strip():
+        return Streamed("allow", 0, number, None)
+    checked = check(actor, stage=stage, content={"text": text}, policies=policies, key=key)
+    action = checked.decision.action
+    passes = ACTIONS.index(action) <= ACTIONS.index("flag") and checked.judgement.finished
+    release = (len(text) if final else _last_end(text)) if passes else buffer.checked
+    if final:
+        StreamBuffer.objects.filter(pk=buffer.pk).delete()
+    else:
+        StreamBuffer.objects.filter(pk=buffer.pk).update(checked=release, action=action)
+    return Streamed(action, release, number, checked)
+
+
+def delete_expired() -> int:
+    """Forget streams that nobody ended; returns how many."""
+    deleted, _ = StreamBuffer.objects.filter(expires_at__lte=timezone.now()).delete()
+    return deleted
+
+
+def _buffer(actor: Actor, name: str, stage: str) -> StreamBuffer:
+    if not 1 <= len(name) <= 200:
+        raise Problem("Name the stream.", errors=[FieldError("/stream", "1 to 200 characters.")])
+    check_text(name)
+    rows = StreamBuffer.objects.select_for_update()
+    rows.filter(workspace=actor.workspace, name=name, expires_at__lte=timezone.now()).delete()
+    buffer, _ = rows.get_or_create(
+        workspace=actor.workspace,
+        name=name,
+        defaults={"stage": stage, "content": b"", "expires_at": timezone.now() + LIFETIME},
+    )
+    return buffer
+
+
+def _last_end(text: str) -> int:
+    """Where the last whole sentence ends."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    return ends[-1] if ends else 0

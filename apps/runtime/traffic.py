@@ -1,0 +1,153 @@
+"""How much was decided, and how: counted hour by hour as decisions are written."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.utils import timezone
+
+from apps.accounts.models import Workspace
+from apps.policies.specification import ACTIONS
+from apps.runtime.models import Decision, Traffic
+
+LATENCIES = Traffic.LATENCIES
+HOURS = 24
+_NUMBERS = ("count", "degraded", "unfinished", "changed", "dropped")
+_Key = tuple[UUID, datetime, str, str, str, str]
+
+
+@dataclass
+class _Row:
+    count: int = 0
+    degraded: int = 0
+    unfinished: int = 0
+    changed: int = 0
+    dropped: int = 0
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(LATENCIES) + 1))
+
+
+def count(decisions: Iterable[Decision], *, dropped: int = 0) -> None:
+    """Add decisions to their hours, in the transaction that writes them."""
+    rows: dict[_Key, _Row] = defaultdict(_Row)
+    for decision in decisions:
+        workspace, hour = decision.workspace_id, decision.at.replace(**_WHOLE)
+        whole = rows[workspace, hour, "", "", "", decision.action]
+        whole.count += 1
+        whole.degraded += bool(decision.degraded)
+        whole.unfinished += not decision.finished
+        whole.dropped, dropped = whole.dropped + dropped, 0
+        whole.buckets[bisect_left(LATENCIES, decision.latency_ms)] += 1
+        for key, changed in _findings(decision):
+            rows[workspace, hour, *key].count += 1
+            rows[workspace, hour, *key].changed += changed
+    values = [
+        [*key, *(getattr(row, name) for name in _NUMBERS), row.buckets]
+        for key, row in sorted(rows.items())  # in one order, so that two writers cannot deadlock
+    ]
+    with connection.cursor() as cursor:
+        cursor.executemany(_UPSERT, values)
+
+
+_WHOLE: dict[str, Any] = {"minute": 0, "second": 0, "microsecond": 0}
+_UPSERT = f"""
+INSERT INTO runtime_traffic AS there (workspace_id, hour, policy, mode, rule, action,
+    {", ".join(_NUMBERS)}, buckets)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (workspace_id, hour, policy, mode, rule, action) DO UPDATE SET
+    {", ".join(f"{name} = there.{name} + excluded.{name}" for name in _NUMBERS)},
+    buckets = ARRAY(SELECT a + b FROM unnest(there.buckets, excluded.buckets) AS pair(a, b))
+"""
+
+
+def _findings(decision: Decision) -> list[tuple[tuple[str, str, str, str], bool]]:
+    """What each policy found: once a policy and rule, with the strictest action asked for."""
+    found: dict[tuple[str, str, str], str] = {}
+    for entry in decision.receipt:
+        if entry["action"] and not entry["advisory"]:
+            key = entry["policy"], entry["mode"], entry["rule"]
+            found[key] = max(found.get(key, "allow"), entry["action"], key=ACTIONS.index)
+    final = ACTIONS.index(decision.action)
+    return [
+        ((*key, action), key[1] == "shadow" and ACTIONS.index(action) > final)
+        for key, action in found.items()
+    ]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The traffic of a workspace in the last hours.
+
+    Args:
+        hours: of each hour that had traffic, its decisions by action, oldest first.
+        policies: by policy and mode, how often it found something, and how often a shadow one
+            would have been stricter than what was answered.
+    """
+
+    total: int
+    actions: dict[str, int]
+    degraded: int
+    unfinished: int
+    dropped: int
+    p50: float | None
+    p99: float | None
+    hours: list[tuple[datetime, dict[str, int]]]
+    policies: list[dict[str, Any]]
+    rules: list[dict[str, Any]]
+
+
+def summary(workspace: Workspace, *, hours: int = HOURS) -> Summary:
+    """What was decided since so many hours; nothing is asked of the decisions themselves."""
+    since = timezone.now().replace(**_WHOLE) - timedelta(hours=hours - 1)
+    rows = list(Traffic.objects.filter(workspace=workspace, hour__gte=since).order_by("hour"))
+    whole = [row for row in rows if row.policy == ""]
+    by_hour: dict[datetime, dict[str, int]] = {}
+    actions: dict[str, int] = {}
+    for row in whole:
+        by_hour.setdefault(row.hour, {})[row.action] = row.count
+        actions[row.action] = actions.get(row.action, 0) + row.count
+    buckets = [sum(column) for column in zip(*(row.buckets for row in whole), strict=True)]
+    return Summary(
+        total=sum(actions.values()),
+        actions={action: actions[action] for action in ACTIONS if action in actions},
+        degraded=sum(row.degraded for row in whole),
+        unfinished=sum(row.unfinished for row in whole),
+        dropped=sum(row.dropped for row in whole),
+        p50=quantile(buckets, 0.5),
+        p99=quantile(buckets, 0.99),
+        hours=sorted(by_hour.items()),
+        policies=_grouped(rows, "policy", "mode"),
+        rules=[row for row in _grouped(rows, "policy", "rule") if row["rule"]][:20],
+    )
+
+
+def quantile(buckets: Sequence[int], share: float) -> float | None:
+    """The bound in milliseconds below which this share of decisions lies; inf beyond the last."""
+    wanted = share * sum(buckets)
+    if not wanted:
+        return None
+    seen = 0
+    for bound, number in zip((*LATENCIES, float("inf")), buckets, strict=True):
+        seen += number
+        if seen >= wanted:
+            return float(bound)
+    return None
+
+
+def _grouped(rows: Iterable[Traffic], *names: str) -> list[dict[str, Any]]:
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in rows:
+        if row.policy:
+            key = tuple(getattr(row, name) for name in names)
+            here = found.setdefault(
+                key, {**dict(zip(names, key, strict=True)), "found": 0, "changed": 0}
+            )
+            here["found"] += row.count
+            here["changed"] += row.changed
+    return sorted(found.values(), key=lambda row: -row["found"])

@@ -1,0 +1,199 @@
+"""Guardrails from their editor to the check API: checks, gates, exceptions, the kill switch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from apps.runtime import bundles
+from tests import factories
+from tests.runtime.conftest import WORDS, Space
+
+BAD, GOOD = "Take two tablets tonight.", "Ask a pharmacist."
+EMAIL = {"key": "mail", "kind": "regex", "settings": {"patterns": [r"\w+@\w+\.\w+"]}}
+
+
+def test_a_check_says_its_rule_and_where(space: Space) -> None:
+    (reason,) = space.check(BAD).json()["reasons"]
+    assert (reason["rule"], reason["check"], reason["spans"]) == (
+        "names-a-dose",
+        "doses",
+        [[5, 16]],
+    )
+
+
+def test_without_its_classifier_a_guardrail_needs_no_model(space: Space) -> None:
+    answer = space.check(GOOD)
+    assert (answer.status_code, answer.json()["action"]) == (200, "allow")
+
+
+def test_a_wrong_setting_is_told_with_its_pointer(space: Space) -> None:
+    broken = {**EMAIL, "settings": {"patterns": ["(?=x)"]}}
+    answer = space.api.put(
+        f"policies/{space.policy.slug}/guardrail", {"checks": [WORDS, broken]}, **ANY
+    )
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["pointer"] == "/checks/1/settings/patterns"
+
+
+ANY = {"If-Match": "*"}
+
+
+def test_the_draft_is_published_as_the_next_version(space: Space) -> None:
+    place = f"policies/{space.policy.slug}/guardrail"
+    assert space.api.put(place, {"checks": [WORDS, EMAIL]}, **ANY).status_code == 200
+    published = space.api.post(f"{place}/publish", {"note": "mail too"})
+    assert (published.status_code, published.json()["version"]) == (201, 2)
+    bundles.forget()
+    assert space.check("write to a@b.example").json()["action"] == "block"
+
+
+def test_a_stale_edit_is_refused(space: Space) -> None:
+    answer = space.api.put(
+        f"policies/{space.policy.slug}/guardrail",
+        {"checks": [WORDS, EMAIL]},
+        **{"If-Match": '"77"'},
+    )
+    assert answer.status_code == 412
+
+
+def test_a_guardrail_without_checks_is_not_published(space: Space) -> None:
+    place = f"policies/{space.policy.slug}/guardrail"
+    assert space.api.put(place, {"checks": []}, **ANY).status_code == 200
+    assert space.api.post(f"{place}/publish", {}).json()["code"] == "incomplete"
+
+
+def test_patterns_are_counted_over_the_workspace(space: Space) -> None:
+    many = {"key": "many", "kind": "regex", "settings": {"patterns": [f"x{n}" for n in range(100)]}}
+    other = factories.make_policy(space.admin, "other")
+    place = f"policies/{other.slug}/guardrail"
+    checks = [{**many, "key": f"m{n}"} for n in range(2)]
+    space.guard(WORDS, EMAIL)
+    assert space.api.put(place, {"checks": checks}, **ANY).status_code == 200
+    assert space.api.post(f"{place}/publish", {}).json()["code"] == "too_many_patterns"
+
+
+def test_trying_a_draft_changes_and_records_nothing(space: Space) -> None:
+    place = f"policies/{space.policy.slug}/guardrail/try"
+    tried = space.api.post(place, {"text": "a@b.example", "content": {"checks": [EMAIL]}}).json()
+    assert (tried["fires"], tried["checks"][0]["spans"]) == (True, [[0, 11]])
+    assert space.check("a@b.example").json()["action"] == "allow"
+
+
+def test_an_exception_lets_its_phrase_through_at_once(space: Space) -> None:
+    place = f"policies/{space.policy.slug}/exceptions"
+    made = space.api.post(
+        place,
+        {"rule": "names-a-dose", "phrase": "two tablets of stone", "reason": "3 a.m.", "days": 1},
+    )
+    assert made.status_code == 201
+    bundles.forget()
+    let_through = space.check("Moses had two tablets of stone.").json()
+    assert let_through["action"] == "allow"
+    assert let_through["receipt"][0]["why"] == "exception"
+    assert space.check("two tablets of stone and two tablets").json()["action"] == "block"
+    assert space.api.delete(f"{place}/{made.json()['id']}").status_code == 204
+    bundles.forget()
+    assert space.check("Moses had two tablets of stone.").json()["action"] == "block"
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"phrase": "x", "reason": "y", "rule": "no-such"}, "/rule"),
+        ({"phrase": "x", "text": "x", "reason": "y"}, "/phrase"),
+        ({"phrase": "x", "reason": " "}, "/reason"),
+        ({"phrase": "x", "reason": "y", "days": 91}, "/days"),
+    ],
+)
+def test_an_exception_that_is_not_right_is_refused(
+    space: Space, body: dict[str, Any], pointer: str
+) -> None:
+    answer = space.api.post(f"policies/{space.policy.slug}/exceptions", body)
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, pointer)
+
+
+def test_the_kill_switch_stops_all_acting_within_a_look(space: Space) -> None:
+    assert space.api.put("kill-switch", {"on": True, "reason": "false blocks"}).status_code == 200
+    bundles.forget()
+    stopped = space.check(BAD).json()
+    assert (stopped["action"], stopped["degraded_by"]) == ("allow", ["kill_switch"])
+    assert space.api.put("kill-switch", {"on": False, "reason": "mended"}).status_code == 200
+    bundles.forget()
+    assert space.check(BAD).json()["action"] == "block"
+
+
+def test_redaction_gives_the_rest_of_the_text(space: Space) -> None:
+    redact = {**factories.RULES[0], "action": "redact"}
+    specification = {**factories.SPECIFICATION, "rules": [redact, factories.RULES[1]]}
+    from apps.policies import services
+
+    services.save_draft(
+        space.admin, policy=space.policy, specification=specification, revision=None
+    )
+    services.publish_version(space.admin, policy=space.policy)
+    bundles.forget()
+    answer = space.check(BAD).json()
+    assert (answer["action"], answer["output"]) == ("redact", "Take [redacted] tonight.")
+
+
+def test_a_tool_call_is_judged_by_its_own_checks(space: Space) -> None:
+    specification = {**factories.SPECIFICATION, "stages": ["tool_call"]}
+    other = factories.make_policy(space.admin, "tools", specification=specification)
+    from apps.runtime.bundles import forget
+
+    tool = {"key": "tools", "kind": "tool_call", "settings": {"allowed": ["search"]}}
+    Space(space.admin, other).guard(tool)
+    Space(space.admin, other).set(mode="enforce")
+    forget()
+
+    def call(name: str) -> str:
+        body = {"stage": "tool_call", "tool_call": {"name": name, "arguments": {"q": "x"}}}
+        return str(space.api.post("check", body).json()["action"])
+
+    assert (call("search"), call("delete_all")) == ("allow", "block")
+
+
+def test_a_batch_answers_each_item_by_itself(space: Space) -> None:
+    items = [
+        {"stage": "output", "text": BAD},
+        {"stage": "nowhere"},
+        {"stage": "output", "text": GOOD},
+    ]
+    answer = space.api.post("check/batch", {"items": items}).json()
+    assert [r and r["action"] for r in answer["results"]] == ["block", None, "allow"]
+    assert [bool(error) for error in answer["errors"]] == [False, True, False]
+
+
+def chunks(space: Space, *texts: str, name: str = "s") -> list[Any]:
+    return [
+        space.api.post(
+            "check/stream",
+            {"stream": name, "number": n, "chunk": text, "final": n == len(texts)},
+        ).json()
+        for n, text in enumerate(texts, 1)
+    ]
+
+
+def test_a_stream_releases_whole_sentences_that_were_checked(space: Space) -> None:
+    found = chunks(space, "Ask a ", "pharmacist. Or", " a doctor")
+    assert [one["release"] for one in found] == [0, 18, 29]
+    assert [one["check"] is not None for one in found] == [False, True, True]
+
+
+def test_a_stream_stops_at_the_sentence_that_violates_and_stays_stopped(space: Space) -> None:
+    found = chunks(space, "Well now. ", "Take two tab", "lets. And", " more.")
+    assert [one.get("release") for one in found] == [10, 10, 10, 10]
+    assert found[2]["action"] == "block"
+    assert found[3]["code"] == "stopped"
+
+
+def test_the_last_chunk_is_checked_without_a_sentence_end(space: Space) -> None:
+    assert chunks(space, "Take two ", "tablets")[-1]["action"] == "block"
+
+
+def test_a_chunk_out_of_turn_is_refused(space: Space) -> None:
+    body = {"stream": "s", "number": 2, "chunk": "x"}
+    answer = space.api.post("check/stream", body)
+    assert (answer.status_code, answer.json()["next"]) == (409, 1)

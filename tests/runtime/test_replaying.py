@@ -1,0 +1,95 @@
+"""Decisions judged again, and drafts before recent decisions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apps.guardrails.configuration import parse
+from apps.runtime import bundles, replaying, texts
+from apps.runtime.models import DecisionText
+from tests.runtime.conftest import WORDS, Space, written
+
+BAD, GOOD = "Take two tablets.", "Ask a pharmacist."
+RULES = {"names-a-dose": "disallowed"}
+
+
+def decided(space: Space, *given: str) -> list[Any]:
+    for text in given:
+        space.check(text)
+    return written()
+
+
+def test_a_replay_gives_the_same_answer_after_everything_changed(space: Space) -> None:
+    (decision,) = decided(space, BAD)
+    space.guard({**WORDS, "settings": {"words": ["other"]}})
+    space.set(mode="shadow")
+    found = space.api.post(f"decisions/{decision.pk}/replay", {"text": BAD}).json()
+    assert (found["same"], found["action"], found["gone"]) == (True, "block", [])
+
+
+def test_a_replay_of_another_text_is_refused(space: Space) -> None:
+    (decision,) = decided(space, BAD)
+    answer = space.api.post(f"decisions/{decision.pk}/replay", {"text": GOOD})
+    assert answer.json()["code"] == "another_text"
+
+
+def test_a_replay_without_the_text_says_that_it_is_gone(space: Space) -> None:
+    (decision,) = decided(space, BAD)
+    found = space.api.post(f"decisions/{decision.pk}/replay", {}).json()
+    assert (found["same"], found["gone"]) == (False, ["its text was not kept; send it"])
+
+
+def test_a_replay_remembers_the_kill_switch(space: Space) -> None:
+    space.api.put("kill-switch", {"on": True, "reason": "x"})
+    bundles.forget()
+    (decision,) = decided(space, BAD)
+    found = space.api.post(f"decisions/{decision.pk}/replay", {"text": BAD}).json()
+    assert (found["same"], found["action"]) == (True, "allow")
+
+
+def test_texts_are_kept_only_where_somebody_said_so(space: Space) -> None:
+    decided(space, BAD)
+    assert not DecisionText.objects.exists()
+
+
+def test_kept_texts_are_encrypted_and_come_back(space: Space) -> None:
+    texts.keep_texts(space.admin, share=1.0, days=30)
+    bundles.forget()
+    (decision,) = decided(space, BAD)
+    row = DecisionText.objects.get()
+    assert b"tablets" not in bytes(row.content)
+    assert texts.kept_content(space.admin.workspace, decision.pk) == {
+        "stage": "output",
+        "text": BAD,
+    }
+
+
+def test_texts_go_on_their_day(space: Space) -> None:
+    texts.keep_texts(space.admin, share=1.0, days=1)
+    bundles.forget()
+    decided(space, BAD)
+    from datetime import timedelta
+
+    from django.utils import timezone
+
+    DecisionText.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert texts.delete_expired() == 1
+
+
+def test_a_draft_is_shown_with_what_it_would_flip(space: Space) -> None:
+    texts.keep_texts(space.admin, share=1.0, days=30)
+    bundles.forget()
+    decided(space, BAD, GOOD, "Take three tablets.")
+    draft = parse({"checks": [{**WORDS, "settings": {"words": ["three tablets"]}}]}, rules=RULES)
+    found = replaying.preview(space.policy, configuration=draft)
+    assert (found.replayed, found.lost, found.stricter, found.milder) == (3, 0, 1, 1)
+    assert {(flip.before, flip.after) for flip in found.flips} == {
+        ("block", "allow"),
+        ("allow", "block"),
+    }
+
+
+def test_a_preview_says_how_many_could_not_be_replayed(space: Space) -> None:
+    decided(space, BAD, GOOD)
+    draft = parse({"checks": [WORDS]}, rules=RULES)
+    assert replaying.preview(space.policy, configuration=draft).lost == 2
