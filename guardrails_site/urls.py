@@ -19,6 +19,7 @@ urlpatterns = [
     path("", include("apps.guardrails.urls")),
     path("", include("apps.evidence.urls")),
     path("", include("apps.training.urls")),
+    path("", include("apps.runtime.urls")),
 ]
 
 handler400 = "guardrails_site.views.bad_request"

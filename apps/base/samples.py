@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 SHOWN = 20_000
 
@@ -16,10 +17,11 @@ _HIDDEN = re.compile(
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of text, or one hidden character as its code ("U+202E")."""
+    """A run of text, or one hidden character as its code ("U+202E"); marked: it was found."""
 
     text: str
     is_code: bool = False
+    is_marked: bool = False
 
 
 def pieces(text: str) -> list[Piece]:
@@ -34,3 +36,14 @@ def pieces(text: str) -> list[Piece]:
     if end < len(text):
         found.append(Piece(text[end:]))
     return found
+
+
+def marked(text: str, spans: Sequence[Sequence[int]]) -> list[Piece]:
+    """The same, with what lies in the spans (in order, not overlapping) marked."""
+    found: list[Piece] = []
+    at = 0
+    for start, end in spans:
+        found += pieces(text[at:start])
+        found += [replace(piece, is_marked=True) for piece in pieces(text[start:end])]
+        at = max(at, end)
+    return found + pieces(text[at:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -54,6 +55,12 @@ class Effect:
     better: int
     flips: list[Flip]
     remote: bool
+
+    @property
+    def sides(self) -> list[tuple[str, dict[str, Any]]]:
+        """The figures of both, by name; none where nothing was counted."""
+        both = (("now", self.before), ("with the draft", self.after))
+        return [(name, figures.as_dict()) for name, figures in both if figures is not None]
 
 
 def effect(policy: Policy, configuration: Configuration) -> Effect:

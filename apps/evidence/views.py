@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 
-from apps.accounts.pages import page
+from apps.accounts.pages import page, viewer
 from apps.base.keyset import paginate, paginate_sequence
-from apps.evidence import services
-from apps.evidence.models import Evaluation
-from apps.evidence.permissions import load_evaluation
+from apps.base.problems import Problem
+from apps.evidence import cases, services
+from apps.evidence.effects import effect
+from apps.evidence.models import Evaluation, MustPassCase
+from apps.evidence.permissions import load_case, load_evaluation
+from apps.guardrails import configuring
+from apps.guardrails.checks_api import require_published
+from apps.guardrails.configuration import DEFAULT, parse
 from apps.labeling.labels import counts
 from apps.policies.models import Policy
 from apps.policies.permissions import load_policy
@@ -46,6 +52,83 @@ def evaluation(request: HttpRequest, found: Evaluation) -> HttpResponseBase:
     )
     context = {"policy": found.policy, "tab": "evidence", "evaluation": found, "page": items}
     return render(request, "evidence/evaluation.html", context)
+
+
+@page("guardrails.edit", load=load_policy, methods=("GET", "POST"))
+def publish_guardrail(request: HttpRequest, policy: Policy) -> HttpResponseBase:
+    """What the guardrail's draft would do, to audit labels, cases and traffic; then publish it."""
+    require_published(policy)
+    problem = None
+    if request.method == "POST":
+        try:
+            version = configuring.publish_guardrail(
+                viewer(request), policy=policy, note=request.POST.get("note", "")
+            )
+        except Problem as found:
+            problem = found
+        else:
+            messages.success(request, f"Guardrail {version.number} guards, within a second.")
+            return redirect("guardrails:guardrail", policy.slug)
+    content, _ = configuring.draft_of(policy)
+    current = configuring.current_guardrail(policy)
+    configuration = parse(content, rules=configuring.rules_of(policy))
+    context = {
+        "policy": policy,
+        "tab": "guardrail",
+        "problem": problem,
+        "configuration": configuration,
+        "changed": content != (current.content if current else DEFAULT.as_dict()),
+        "effect": effect(policy, configuration),
+        "cases": cases.run_cases(policy, configuration=configuration),
+    }
+    return render(
+        request,
+        "evidence/publish_guardrail.html",
+        context,
+        status=problem.status if problem else 200,
+    )
+
+
+@page("cases.view", load=load_policy)
+def case_list(request: HttpRequest, policy: Policy) -> HttpResponseBase:
+    """The must-pass cases, and what guards now says of each."""
+    results = cases.run_cases(policy) if policy.current_version_id else []
+    shown = paginate_sequence(results, cursor=request.GET.get("cursor", ""), size=25)
+    context = {"policy": policy, "tab": "evidence", "page": shown, "given": {}}
+    return render(request, "evidence/cases.html", context)
+
+
+@page("cases.add", load=load_policy, methods=("POST",))
+def add_case(request: HttpRequest, policy: Policy) -> HttpResponseBase:
+    """A text whose verdict is known."""
+    try:
+        cases.add_case(
+            viewer(request),
+            policy=policy,
+            text=request.POST.get("text", "").replace("\r\n", "\n"),
+            expected=request.POST.get("expected", ""),
+            why=request.POST.get("why", ""),
+        )
+    except Problem as problem:
+        shown = paginate_sequence(cases.run_cases(policy), cursor="", size=25)
+        context = {
+            "policy": policy,
+            "tab": "evidence",
+            "page": shown,
+            "problem": problem,
+            "given": request.POST,
+        }
+        return render(request, "evidence/cases.html", context, status=problem.status)
+    messages.success(request, "Every candidate has to pass it from now on.")
+    return redirect("evidence:cases", policy.slug)
+
+
+@page("cases.withdraw", load=load_case, methods=("POST",))
+def withdraw_case(request: HttpRequest, case: MustPassCase) -> HttpResponseBase:
+    """Let a case hold nothing back any more."""
+    cases.withdraw_case(viewer(request), case=case)
+    messages.success(request, "The case counts no more; it stays in the audit trail.")
+    return redirect("evidence:cases", case.policy.slug)
 
 
 def figures_context(policy: Policy) -> dict[str, object]:

@@ -2,15 +2,162 @@
 
 from __future__ import annotations
 
-from django.http import HttpRequest, HttpResponseBase
-from django.shortcuts import render
+from dataclasses import asdict
+from typing import Any
 
-from apps.accounts.pages import page
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import redirect, render
+from django.utils import timezone
+
+from apps.accounts.pages import page, viewer
 from apps.base.keyset import paginate
-from apps.guardrails.models import ModelVersion
+from apps.base.problems import NotFound, Problem
+from apps.guardrails import configuring, forms
+from apps.guardrails.checks import KINDS
+from apps.guardrails.checks_api import require_published
+from apps.guardrails.configuration import parse
+from apps.guardrails.gate import KINDS as GATES
+from apps.guardrails.gate import Gate
+from apps.guardrails.models import ModelVersion, RuleException
+from apps.guardrails.permissions import load_exception
 from apps.guardrails.services import live_model
+from apps.guardrails.trying import try_text
 from apps.policies.models import Policy
 from apps.policies.permissions import load_policy
+
+LONGEST_TRIED = 65_536
+
+
+@page("guardrails.edit", load=load_policy, methods=("GET", "POST"))
+def checks(request: HttpRequest, policy: Policy) -> HttpResponseBase:
+    """The editor of the guardrail's draft: checks, gate, and a text to try them on."""
+    require_published(policy)
+    content, revision = configuring.draft_of(policy)
+    if request.method == "GET":
+        return _editor(request, policy, content, revision)
+    content = forms.content_from(request.POST)
+    added = request.POST.get("add", "")
+    if "try" in request.POST:
+        return _try(request, policy, content)
+    if added in KINDS:
+        content["checks"].append(forms.new_check(added, content))
+        return _editor(request, policy, content, _revision(request), opened=len(content["checks"]))
+    try:
+        configuring.save_guardrail_draft(
+            viewer(request), policy=policy, content=content, revision=_revision(request)
+        )
+    except Problem as problem:
+        return _editor(request, policy, content, _revision(request), problem=problem)
+    messages.success(request, "The draft is saved; it guards once it is published.")
+    onward = "evidence:publish_guardrail" if "publish" in request.POST else "guardrails:checks"
+    return redirect(onward, policy.slug)
+
+
+@page("guardrails.edit", load=load_policy, methods=("POST",))
+def restore(request: HttpRequest, policy: Policy) -> HttpResponseBase:
+    """Put an older version into the draft; it is published like any other."""
+    number = request.POST.get("version", "")
+    found = policy.guardrails.filter(number=int(number) if number.isdecimal() else 0).first()
+    if found is None:
+        raise NotFound
+    configuring.save_guardrail_draft(
+        viewer(request), policy=policy, content=found.content, revision=None
+    )
+    messages.success(request, f"Guardrail {found.number} is in the draft.")
+    return redirect("guardrails:checks", policy.slug)
+
+
+@page("guardrails.edit", load=load_policy, methods=("GET", "POST"))
+def exceptions(request: HttpRequest, policy: Policy) -> HttpResponseBase:
+    """Phrases and texts that are let through for one rule until a day."""
+    problem = None
+    if request.method == "POST":
+        days = request.POST.get("days", "")
+        try:
+            configuring.make_exception(
+                viewer(request),
+                policy=policy,
+                rule=request.POST.get("rule", ""),
+                phrase=request.POST.get("phrase", ""),
+                text=request.POST.get("text", "").replace("\r\n", "\n"),
+                reason=request.POST.get("reason", ""),
+                days=int(days) if days.isdecimal() and len(days) < 5 else 0,
+            )
+        except Problem as found:
+            problem = found
+        else:
+            messages.success(request, "It is let through, within a second.")
+            return redirect("guardrails:exceptions", policy.slug)
+    page_of = paginate(policy.exceptions.all(), cursor=request.GET.get("cursor", ""), size=50)
+    context = {
+        "policy": policy,
+        "tab": "guardrail",
+        "page": page_of,
+        "rules": configuring.rules_of(policy, configuring.current_guardrail(policy)),
+        "problem": problem,
+        "given": request.POST if problem else {},
+        "now": timezone.now(),
+    }
+    return render(
+        request, "guardrails/exceptions.html", context, status=problem.status if problem else 200
+    )
+
+
+@page("exceptions.end", load=load_exception, methods=("POST",))
+def end_exception(request: HttpRequest, exception: RuleException) -> HttpResponseBase:
+    """End an exception before its day."""
+    configuring.end_exception(viewer(request), exception=exception)
+    messages.success(request, "The exception has ended.")
+    return redirect("guardrails:exceptions", exception.policy.slug)
+
+
+def _editor(
+    request: HttpRequest,
+    policy: Policy,
+    content: dict[str, Any],
+    revision: int | None,
+    *,
+    problem: Problem | None = None,
+    opened: int = 0,
+) -> HttpResponseBase:
+    context = {
+        "policy": policy,
+        "tab": "guardrail",
+        "rows": forms.rows_of(content),
+        "gate": {**asdict(Gate()), **content["gate"]},
+        "gates": GATES,
+        "kinds": KINDS.values(),
+        "rules": configuring.rules_of(policy),
+        "revision": revision,
+        "problem": problem,
+        "opened": opened,
+        "current": configuring.current_guardrail(policy),
+        "versions": policy.guardrails.order_by("-number")[:10],
+    }
+    return render(
+        request, "guardrails/checks.html", context, status=problem.status if problem else 200
+    )
+
+
+def _try(request: HttpRequest, policy: Policy, content: dict[str, Any]) -> HttpResponseBase:
+    """What the draft as it stands in the form says of a text."""
+    text = request.POST.get("text", "").replace("\r\n", "\n")[:LONGEST_TRIED]
+    context: dict[str, Any] = {"policy": policy, "tab": "guardrail", "text": text}
+    try:
+        configuration = parse(content, rules=configuring.rules_of(policy))
+        context["tried"] = try_text(policy, text, configuration)
+    except Problem as problem:
+        context["problem"] = problem
+    template = (
+        "guardrails/tried.html" if request.headers.get("HX-Request") else "guardrails/try.html"
+    )
+    return render(request, template, context)
+
+
+def _revision(request: HttpRequest) -> int | None:
+    text = request.POST.get("revision", "")
+    return int(text) if text.isdecimal() and len(text) < 10 and text != "0" else None
 
 
 @page("models.view", load=load_policy)
@@ -18,5 +165,12 @@ def guardrail(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """Model versions, newest first, and the live one in full."""
     rows = ModelVersion.objects.filter(policy=policy).select_related("dataset", "policy_version")
     found = paginate(rows, cursor=request.GET.get("cursor", ""), size=20, order=("-number",))
-    context = {"policy": policy, "tab": "guardrail", "page": found, "live": live_model(policy)}
+    context = {
+        "policy": policy,
+        "tab": "guardrail",
+        "page": found,
+        "live": live_model(policy),
+        "guardrail": configuring.current_guardrail(policy),
+        "exceptions": len(configuring.exceptions_in_force(policy)),
+    }
     return render(request, "guardrails/guardrail.html", context)

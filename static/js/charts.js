@@ -1,4 +1,4 @@
-// Plots on <canvas data-chart="precision-recall|histogram" data-source="json-script-id">.
+// Plots on <canvas data-chart="precision-recall|histogram|traffic" data-source="json-script-id">.
 //
 // Around it: <section class="chart"> with .chart-tools (filled here: table, PNG, CSV), .chart-plot
 // and .chart-table (the same numbers as a <table>; shown by its button, and without JavaScript).
@@ -162,7 +162,41 @@ function histogram(data, look) {
   };
 }
 
-const KINDS = { "precision-recall": precisionRecall, histogram };
+function traffic(data, look) {
+  const colours = {
+    allow: [look.good, look["good-tint"]],
+    block: [look.bad, hatch(look.bad, look["bad-tint"])],
+  };
+  const datasets = data.series.map(({ name, values }) => {
+    const [colour, fill] = colours[name] ?? [look.accent, hatch(look.accent, look.surface)];
+    return { label: name, data: values, backgroundColor: fill, borderColor: colour, borderWidth: 1 };
+  });
+  const count = axis(look, "decisions");
+  const said = (index) => data.series.map(({ name, values }) => `${values[index]} ${name}`).join(", ");
+  return {
+    config: {
+      type: "bar",
+      data: { labels: data.labels, datasets },
+      options: {
+        interaction: { mode: "index", intersect: false },
+        scales: {
+          x: { ...axis(look, "hour, UTC"), stacked: true },
+          y: { ...count, stacked: true, beginAtZero: true, ticks: { ...count.ticks, precision: 0 } },
+        },
+        plugins: { tooltip: {} },
+      },
+    },
+    count: data.labels.length,
+    read: (index) => `${data.labels[index]}: ${said(index)}`,
+    active: (index) => datasets.map((_, datasetIndex) => ({ datasetIndex, index })),
+    rows: [
+      ["hour", ...data.series.map(({ name }) => name)],
+      ...data.labels.map((hour, index) => [hour, ...data.series.map(({ values }) => values[index])]),
+    ],
+  };
+}
+
+const KINDS = { "precision-recall": precisionRecall, histogram, traffic };
 
 /* --- parts of plots ------------------------------------------------------------------------- */
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 from django import template
 
-from apps.base.samples import SHOWN, pieces
+from apps.base.samples import SHOWN, marked, pieces
 
 register = template.Library()
 
@@ -16,6 +18,14 @@ def sample(text: str, *, whole: bool = False, more_url: str = "") -> dict[str, A
     """A text somebody else wrote, in its box: escaped, bounded, hidden characters visible."""
     shown = text if whole else text[:SHOWN]
     return {"pieces": pieces(shown), "more": len(text) - len(shown), "more_url": more_url}
+
+
+@register.inclusion_tag("includes/sample.html")
+def marked_sample(text: str, spans: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """The same, with what was found in it marked."""
+    shown = text[:SHOWN]
+    inside = [(start, min(end, SHOWN)) for start, end in spans if start < SHOWN]
+    return {"pieces": marked(shown, inside), "more": len(text) - len(shown), "more_url": ""}
 
 
 @register.inclusion_tag("includes/verdict.html")
@@ -40,6 +50,18 @@ def percent(value: float | None) -> str:
 def share(value: float | None) -> str:
     """0.8612 as "0.86"."""
     return "–" if value is None else f"{value:.2f}"
+
+
+@register.filter
+def decimals(value: float | None) -> str:
+    """0.8612 as "0.861", nothing as a dash."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+@register.filter
+def as_json(value: Any) -> str:
+    """A value as readable JSON; the template escapes it."""
+    return json.dumps(value, ensure_ascii=False, indent=2)
 
 
 @register.filter

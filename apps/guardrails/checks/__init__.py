@@ -3,6 +3,7 @@
 from apps.guardrails.checks import (
     classifier,
     json_schema,
+    judging,
     keywords,
     language,
     length,
@@ -31,5 +32,6 @@ KINDS: dict[str, Kind] = {
         near_copy.KIND,
         retrieval.KIND,
         tool_call.KIND,
+        judging.KIND,
     )
 }

@@ -29,6 +29,7 @@ class Digits:
         values: the same as numbers.
         at: where each stands in the text.
         begins: the digit before it does not touch this one.
+        longest: how many digits at most can be one number.
     """
 
     def __init__(self, text: str) -> None:
@@ -48,6 +49,7 @@ class Digits:
         self._ends = np.concatenate((between > 0, edge))
         self._run = np.concatenate((edge, np.cumsum(apart) + 1))
         self._group = np.cumsum(self.begins)
+        self.longest = int(np.bincount(self._run).max(initial=0))
         self._lone = np.concatenate(([0], np.cumsum(self.begins & self._ends)))
 
     def windows(self, length: int, *, most_groups: int, singly: bool = False) -> np.ndarray:
@@ -71,6 +73,13 @@ class Digits:
             return starts
         groups = self._group[starts + length - 1] - self._group[starts]
         return starts[groups == sum(self.begins[starts + cut].astype(int) for cut in cuts)]
+
+    def continue_with(self, starts: np.ndarray, prefix: str) -> np.ndarray:
+        """Which of the windows begin with this prefix."""
+        same = np.ones(len(starts), bool)
+        for at, digit in enumerate(prefix):
+            same &= self.values[starts + at] == int(digit)
+        return same
 
     def without_lone(self, starts: np.ndarray, length: int, first: int) -> np.ndarray:
         """Those of the windows without a digit by itself from their digit number `first` on."""

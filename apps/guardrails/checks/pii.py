@@ -193,7 +193,7 @@ def _lengths_of_cards() -> np.ndarray:
 
 
 def _cards(digits: Digits) -> Iterator[Span]:
-    if len(digits.at) < _CARD_LENGTHS[0]:
+    if digits.longest < _CARD_LENGTHS[0]:
         return
     after = 0
     for start, length in sorted(_card_places(digits), key=lambda place: (place[0], -place[1])):
@@ -415,6 +415,7 @@ _PHONE_LENGTHS = range(7, 18)
 _PHONE_GROUPS = 7
 _LONE = 4
 _NORTH_AMERICA = 1
+_NONE = "-"
 _TYPES = [
     "fixed_line",
     "mobile",
@@ -465,27 +466,27 @@ class _Region:
         code = phonenumbers.country_code_for_region(region)
         self._plan = _plans()[code]
         abroad = metadata.preferred_international_prefix or metadata.international_prefix or ""
-        self._abroad = abroad if abroad.isdigit() else "-"
+        self.abroad = abroad if abroad.isdigit() else _NONE
         prefix = metadata.national_prefix_for_parsing
         # seventeen digits are all that these see, so `re` may
         self._prefix = re.compile(prefix) if prefix else None
         self._rule = (metadata.national_prefix_transform_rule or "").replace("\\1", "$1")
         self._bare = _bare(metadata)
-        first = {one[0] for one in (metadata.national_prefix or "", self._abroad) if one}
+        first = {one[0] for one in (metadata.national_prefix or "", self.abroad) if one}
         self.beginnings = [int(one) for one in "0123456789" if self._bare or one in first]
         # all ten digits can begin a number there, so its groups must tell
         self.cuts = {10: (3, 6), 11: (1, 4, 7)} if code == _NORTH_AMERICA else None
 
     def matches(self, digits: str) -> bool:
         """Whether digits can be a number as it is dialled in this country."""
-        if digits.startswith(self._abroad):
-            return _matches_abroad(digits[len(self._abroad) :])
+        if digits.startswith(self.abroad):
+            return _matches_abroad(digits[len(self.abroad) :])
         return any(self._plan.fullmatch(one) for one in self._national(digits))
 
     def begins(self, digits: str) -> bool:
         """Whether a number can begin with these digits, however long it is."""
         return bool(
-            digits.startswith(self._abroad)
+            digits.startswith(self.abroad)
             or (self._bare and self._bare.match(digits))
             or (self._prefix and self._prefix.match(digits))
         )
@@ -505,6 +506,7 @@ class _Nowhere:
     """No country: only numbers with a country code count."""
 
     beginnings: list[int] = []
+    abroad = ""
     cuts = None
 
     def begins(self, digits: str) -> bool:
@@ -536,7 +538,7 @@ def _phones(region: str) -> Finder:
     home = _Region(region) if region else _Nowhere()
 
     def find(digits: Digits) -> Iterator[Span]:
-        if len(digits.at) < _PHONE_LENGTHS[0]:
+        if digits.longest < _PHONE_LENGTHS[0]:
             return
         after = 0
         hopeless = -1
@@ -571,8 +573,8 @@ def _phone_places(
         starts = digits.without_lone(starts[likely[starts]], length, _LONE)
         if home.cuts is not None:
             domestic = digits.grouped(starts, length, home.cuts.get(length, ()))
-            abroad = starts[plus[starts]]
-            starts = np.union1d(abroad, domestic if length in home.cuts else abroad)
+            abroad = starts[plus[starts] | digits.continue_with(starts, home.abroad)]
+            starts = np.union1d(abroad, domestic) if length in home.cuts else abroad
         all_starts.append(starts)
         all_lengths.append(np.full(len(starts), length))
     starts, lengths = np.concatenate(all_starts), np.concatenate(all_lengths)

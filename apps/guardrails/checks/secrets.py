@@ -70,6 +70,8 @@ _REPLACED = (
     (r"(?![a-zA-Z0-9_\-])", r"(?:$|[^a-zA-Z0-9_\-])"),
     (r"(?![a-f0-9])", r"(?:$|[^a-f0-9])"),
     ("{50,1024}", "{50,}"),
+    # the token, not all of its line
+    ("((npm_.+)|([A-Fa-f0-9-]{36})).*", "(npm_[A-Za-z0-9_-]+|[A-Fa-f0-9-]{36})"),
     # its signature too, and no work for what is too short to have a header
     (
         r"eyJ[A-Za-z0-9-_=]+\.[A-Za-z0-9-_=]+\.?[A-Za-z0-9-_.+/=]*?",

@@ -219,7 +219,7 @@ def addresses(text: str) -> list[Address]:
 
 def _schemed(text: str) -> Iterator[Address]:
     # runs of characters have one end, wherever within them one begins to look
-    authority_until = path_until = -1
+    authority_until = path_until = path_end = -1
     for match in _SCHEME.finditer(text) if ":" in text else ():
         start, at = match.span()
         if at > authority_until:
@@ -235,7 +235,8 @@ def _schemed(text: str) -> Iterator[Address]:
         if text[end : end + 1] in _PATHS:
             if end > path_until:
                 path_until = end + len(_first(_REST, text, end))
-            end = path_until
+                path_end = _trimmed(text, end, path_until)
+            end = max(end, path_end)
         yield Address((start, _trimmed(text, start, end)), name, True, authority)
 
 
@@ -262,7 +263,7 @@ def _trimmed(text: str, start: int, end: int) -> int:
 def _bare(text: str, schemed: list[Address]) -> Iterator[Address]:
     known = iter([*schemed])
     around = next(known, None)
-    rest_until = -1
+    path_until = path_end = -1
     for match in _BARE.finditer(text):
         start, end = match.span()
         while around and around.span[1] <= start:
@@ -274,10 +275,10 @@ def _bare(text: str, schemed: list[Address]) -> Iterator[Address]:
         if address is None:
             continue
         if address.path < address.span[1]:
-            if address.path > rest_until:
-                rest_until = address.path + len(_first(_REST, text, address.path))
-            span = start, _trimmed(text, address.path, rest_until)
-            address = replace(address, span=span)
+            if address.path > path_until:
+                path_until = address.path + len(_first(_REST, text, address.path))
+                path_end = _trimmed(text, address.path, path_until)
+            address = replace(address, span=(start, max(address.path, path_end)))
         yield address
 
 
@@ -296,9 +297,9 @@ def _judged(text: str, start: int, end: int) -> Address | None:
 
 def _is_sure(host: str, written: str, more: bool, called: bool) -> bool:
     labels = host.split(".")
-    if labels[-1].isdigit():
+    if labels[-1].isdecimal():
         # 3.14 can mean a host too, but only browsers know
-        four = len(labels) == 4 and all(one.isdigit() and int(one) < 256 for one in labels)
+        four = len(labels) == 4 and all(one.isdecimal() and int(one) < 256 for one in labels)
         return four and len(written) >= len(host)
     if labels[0] == "www" and len(labels) > 2:
         return True

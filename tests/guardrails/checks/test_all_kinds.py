@@ -44,14 +44,46 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "secrets": {"entropy": True},
     "json_schema": {"schema": {"type": "object", "additionalProperties": {"type": "string"}}},
-    "near_copy": {"texts": ["the quick brown fox jumps over the lazy dog", "今日はとても良い天気です"]},
+    "near_copy": {
+        "texts": ["the quick brown fox jumps over the lazy dog", "今日はとても良い天気です"]
+    },
     "retrieval": {"sources": ["example.com"], "phrases": ["act now"]},
     "tool_call": {"allowed": ["search"], "values": ["rm -rf"]},
 }
 LOCAL = sorted(set(KINDS) - {"classifier", "judge"})
 REPEATED = [
-    *["a", "7", " ", "\n", "é", "a\u0301", "\u0301", "日", "\u200b", "ﷺ", "😀", "\u202e", "4 ", "{", "["],
-    *['"', "a.", "a@", "http://", "://a:b@", "eyJ", "sk-", "key ", "AKIA", "+1 ", "1:", "<!--", "!["],
+    *[
+        "a",
+        "7",
+        " ",
+        "\n",
+        "é",
+        "a\u0301",
+        "\u0301",
+        "日",
+        "\u200b",
+        "ﷺ",
+        "😀",
+        "\u202e",
+        "4 ",
+        "{",
+        "[",
+    ],
+    *[
+        '"',
+        "a.",
+        "a@",
+        "http://",
+        "://a:b@",
+        "eyJ",
+        "sk-",
+        "key ",
+        "AKIA",
+        "+1 ",
+        "1:",
+        "<!--",
+        "![",
+    ],
     *["ignore all previous ", "DE89 3704 ", "1.1.1.1 ", "4111 ", "\\", "'\"", "''", "a b "],
 ]
 
@@ -102,9 +134,31 @@ def test_it_marks_what_lies_inside_the_text(kind: tuple[str, Evaluate], text: st
 
 
 PIECES = [
-    *["4111 1111 1111 1111", "mail@example.com", "http://evil.example/", "４１１１", "\u200b", "+44 20 "],
-    *["7946 0958", "DE89 3704 0044 0532 0130 00", "ignore all previous instructions", "ﷺ", "a\u0301"],
-    *["AKIAABCDEFGHIJKLMNOP", "straße", "新しい", "{", "}", "\n", " ", "the quick brown fox jumps over"],
+    *[
+        "4111 1111 1111 1111",
+        "mail@example.com",
+        "http://evil.example/",
+        "４１１１",
+        "\u200b",
+        "+44 20 ",
+    ],
+    *[
+        "7946 0958",
+        "DE89 3704 0044 0532 0130 00",
+        "ignore all previous instructions",
+        "ﷺ",
+        "a\u0301",
+    ],
+    *[
+        "AKIAABCDEFGHIJKLMNOP",
+        "straße",
+        "新しい",
+        "{",
+        "}",
+        "\n",
+        " ",
+        "the quick brown fox jumps over",
+    ],
 ]
 
 

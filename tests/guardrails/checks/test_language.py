@@ -6,12 +6,14 @@ import pytest
 
 from apps.guardrails.checks import language
 from apps.guardrails.checks.interface import Evaluate, Subject
-from tests.guardrails.checks.looking import built, filled, marked, refused, seconds
+from tests.guardrails.checks.looking import built, filled, refused, seconds
 
 ENGLISH = "The meeting was moved to Thursday, so please bring the signed papers with you. "
 GERMAN = "Die Besprechung wurde auf Donnerstag verschoben, bringen Sie bitte die Papiere mit. "
 SPANISH = "La reunión se ha pasado al jueves, así que traiga por favor los papeles firmados. "
-JAPANESE = "会議は木曜日に変更されましたので、署名した書類を持ってきてください。よろしくお願いします。"
+JAPANESE = (
+    "会議は木曜日に変更されましたので、署名した書類を持ってきてください。よろしくお願いします。"
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,10 @@ def test_it_allows_several() -> None:
 
 
 def test_it_takes_a_part_of_a_language_for_the_language() -> None:
-    assert built("language", allowed=["zh"])(Subject("佢哋今日唔得閒嚟開會，聽日先再傾啦。" * 3)).score == 0
+    assert (
+        built("language", allowed=["zh"])(Subject("佢哋今日唔得閒嚟開會，聽日先再傾啦。" * 3)).score
+        == 0
+    )
 
 
 def test_it_does_not_judge_what_is_too_short(english: Evaluate) -> None:

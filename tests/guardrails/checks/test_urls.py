@@ -94,7 +94,12 @@ def test_it_passes_what_is_allowed(text: str) -> None:
     "text",
     [
         *["http://example.com.evil.com", "http://examp1e.com", "http://еxample.com"],
-        *["http://localhost:8000", "http://[::1]/", "http://notexample.com", "http://bucher.example"],
+        *[
+            "http://localhost:8000",
+            "http://[::1]/",
+            "http://notexample.com",
+            "http://bucher.example",
+        ],
     ],
 )
 def test_it_finds_what_only_looks_allowed(text: str) -> None:
@@ -149,7 +154,9 @@ def test_it_does_not_leave_a_list_unused() -> None:
     assert refused("urls", domains=["example.com"]) == "/domains"
 
 
-@pytest.mark.parametrize("line", ["http://example.com", "example.com/path", "a b.com", "com", "a@b.c"])
+@pytest.mark.parametrize(
+    "line", ["http://example.com", "example.com/path", "a b.com", "com", "a@b.c"]
+)
 def test_it_wants_domains_alone(line: str) -> None:
     assert refused("urls", mode="never", domains=[line]) == "/domains"
 
@@ -177,7 +184,18 @@ def test_addresses_stand_in_order() -> None:
     assert [one.host for one in addresses(text)] == ["b.com", "a.com", "c.com", "d.com"]
 
 
-HOSTILE = ["a.", "a.b,", "http://", "http:a,", "http://a@", "a@a.com/", "%61.", "[.]", "1.1.1.1 ", "。"]
+HOSTILE = [
+    "a.",
+    "a.b,",
+    "http://",
+    "http:a,",
+    "http://a@",
+    "a@a.com/",
+    "%61.",
+    "[.]",
+    "1.1.1.1 ",
+    "。",
+]
 
 
 @pytest.mark.parametrize("repeated", HOSTILE)

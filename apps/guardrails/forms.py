@@ -1,0 +1,115 @@
+"""The editor of a guardrail: its form, from the fields that kinds declare, and back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import QueryDict
+
+from apps.base.gate import parse_json
+from apps.base.problems import Problem
+from apps.guardrails.checks import KINDS
+from apps.guardrails.checks.interface import Field, Kind
+from apps.guardrails.configuration import MAXIMUM_CHECKS
+
+_NUMBERED = re.compile(r"checks-(\d{1,3})-kind\Z")
+
+
+def content_from(post: QueryDict) -> dict[str, Any]:
+    """The configuration that the form describes, unchecked; removed checks are left out."""
+    numbers = sorted(int(m.group(1)) for name in post if (m := _NUMBERED.match(name)))
+    kept = [n for n in numbers if f"checks-{n}-remove" not in post]
+    gate: dict[str, Any] = {"kind": post.get("gate-kind", "any")}
+    if (least := post.get("gate-least", "")).isdecimal() and len(least) < 4:
+        gate["least"] = int(least)
+    if (threshold := _number(post.get("gate-threshold", ""))) is not None:
+        gate["threshold"] = threshold
+    return {"checks": [_check(post, n) for n in kept[: MAXIMUM_CHECKS + 1]], "gate": gate}
+
+
+def new_check(kind: str, taken: Mapping[str, Any]) -> dict[str, Any]:
+    """A check of a kind with its defaults, under a key that is free."""
+    keys = {check.get("key") for check in taken["checks"]}
+    plain = kind.replace("_", "-")
+    names = [plain, *(f"{plain}-{n}" for n in range(2, MAXIMUM_CHECKS + 2))]
+    settings = {one.name: one.default for one in KINDS[kind].fields if one.default is not None}
+    return {"key": next(n for n in names if n not in keys), "kind": kind, "settings": settings}
+
+
+def rows_of(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each check beside its kind, and each of its settings as the form shows it."""
+    rows = []
+    for check in content["checks"]:
+        kind = KINDS.get(check.get("kind"))
+        if kind is not None:
+            settings = check.get("settings", {})
+            fields = [
+                (one, _shown(one, settings.get(one.name, one.default))) for one in kind.fields
+            ]
+            rows.append({"check": check, "kind": kind, "fields": fields})
+    return rows
+
+
+def _check(post: QueryDict, number: int) -> dict[str, Any]:
+    prefix = f"checks-{number}-"
+    kind = post.get(f"{prefix}kind", "")
+    check: dict[str, Any] = {
+        "key": post.get(f"{prefix}key", "").strip(),
+        "kind": kind,
+        "rule": post.get(f"{prefix}rule", ""),
+        "advisory": f"{prefix}advisory" in post,
+        "settings": _settings(post, KINDS[kind], prefix) if kind in KINDS else {},
+    }
+    if (weight := _number(post.get(f"{prefix}weight", ""))) is not None:
+        check["weight"] = weight
+    return check
+
+
+def _settings(post: QueryDict, kind: Kind, prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for one in kind.fields:
+        name = f"{prefix}{one.name}"
+        value = post.get(name, "").replace("\r\n", "\n")
+        if one.kind == "yes_no":
+            found[one.name] = name in post
+        elif one.kind == "choices":
+            found[one.name] = post.getlist(name)
+        elif one.kind == "lines":
+            found[one.name] = [line for line in value.split("\n") if line.strip()]
+        elif one.kind in ("number", "whole"):
+            number = _number(value)
+            if number is not None and one.kind == "whole" and number.is_integer():
+                number = int(number)
+            found[one.name] = number
+        elif one.kind == "json":
+            found[one.name] = _json(value)
+        else:
+            found[one.name] = value
+    return found
+
+
+def _shown(one: Field, value: Any) -> Any:
+    if one.kind == "lines":
+        return "\n".join(value or [])
+    if one.kind == "json" and not isinstance(value, str):
+        return "" if value is None else json.dumps(value, ensure_ascii=False, indent=2)
+    return value
+
+
+def _json(text: str) -> Any:
+    """What the text says; the text itself where it is no JSON, for its kind to refuse."""
+    try:
+        return parse_json(text.encode()) if text.strip() else None
+    except Problem:
+        return text
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text) if len(text) < 30 else None
+    except ValueError:
+        return None
+    return number if number is not None and abs(number) < 1e12 else None

@@ -1,0 +1,292 @@
+"""Playground, decisions, incidents, serving: what happens to messages now, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import redirect, render
+
+from apps.accounts.actor import Actor
+from apps.accounts.pages import page, viewer
+from apps.accounts.permissions import allowed
+from apps.base.keyset import paginate
+from apps.base.problems import Problem
+from apps.guardrails.explaining import Move, moves
+from apps.guardrails.learning.artifact import ArtifactRefused
+from apps.guardrails.models import ModelVersion
+from apps.policies.specification import ACTIONS, STAGES
+from apps.runtime import canaries, checking, incidents, replaying, switches, texts, traffic
+from apps.runtime.models import Canary, Decision, Feedback, Incident, Retention
+from apps.runtime.permissions import load_canary, load_decision, load_incident
+from apps.runtime.texts import kept_content
+
+_ACTS = ("make_case", "verify", "dismiss")
+_LIFE = ("open", "reproduced", "labelled", "case", "fixed", "verified")
+
+
+@page("check.run", methods=("GET", "POST"))
+def playground(request: HttpRequest) -> HttpResponseBase:
+    """A text through the real path: every guardrail's say, the action, and why that one won."""
+    actor = viewer(request)
+    stage = request.POST.get("stage", "output")
+    text = _text(request, "text")
+    context: dict[str, Any] = {"stages": STAGES, "stage": stage, "text": text}
+    status = 200
+    if request.method == "POST":
+        try:
+            if stage not in STAGES:
+                raise Problem(f"Stages are: {', '.join(STAGES)}.")
+            checked = checking.check(actor, stage=stage, content={"text": text})
+        except Problem as problem:
+            context["problem"], status = problem, problem.status
+        else:
+            context |= {
+                "checked": checked,
+                "policies": _by_policy(checked.decision.receipt),
+                "explained": _explained(actor, checked, text),
+            }
+    return render(request, "runtime/playground.html", context, status=status)
+
+
+@page("decisions.view")
+def decision_list(request: HttpRequest) -> HttpResponseBase:
+    """Decisions, newest first; by action, stage or policy."""
+    rows = Decision.objects.visible_to(viewer(request))
+    chosen = {name: request.GET.get(name, "")[:60] for name in ("action", "stage", "policy")}
+    if chosen["action"]:
+        rows = rows.filter(action=chosen["action"])
+    if chosen["stage"]:
+        rows = rows.filter(stage=chosen["stage"])
+    if chosen["policy"]:
+        rows = rows.filter(receipt__contains=[{"policy": chosen["policy"]}])
+    query = request.GET.copy()
+    query.pop("cursor", None)
+    context = {
+        "page": paginate(rows, cursor=request.GET.get("cursor", ""), size=50, order=("-id",)),
+        "chosen": chosen,
+        "actions": ACTIONS,
+        "stages": (*STAGES, "moderation"),
+        "query": query.urlencode(),
+    }
+    return render(request, "runtime/decisions.html", context)
+
+
+@page("decisions.view", load=load_decision)
+def decision(request: HttpRequest, found: Decision) -> HttpResponseBase:
+    """One decision in full: versions, scores, receipt, and its text where it was kept."""
+    return _decision(request, found)
+
+
+@page("decisions.view", load=load_decision, methods=("POST",))
+def replay(request: HttpRequest, found: Decision) -> HttpResponseBase:
+    """Judge a decision again by the versions it was judged by."""
+    text = _text(request, "text")
+    try:
+        again = replaying.replay(viewer(request).workspace, found, {"text": text} if text else None)
+    except Problem as problem:
+        return _decision(request, found, problem=problem)
+    return _decision(request, found, again=again)
+
+
+@page("decisions.feedback", load=load_decision, methods=("POST",))
+def feedback(request: HttpRequest, found: Decision) -> HttpResponseBase:
+    """This was wrong, or right: a wrong one becomes an incident."""
+    text = _text(request, "text")
+    try:
+        verdict = request.POST.get("verdict", "")
+        if verdict not in Feedback.Kind.values:
+            raise Problem("Say whether it was wrongly stopped, wrongly allowed, or right.")
+        _, opened = incidents.give_feedback(
+            viewer(request),
+            decision=found,
+            verdict=verdict,
+            note=_text(request, "note"),
+            policy=request.POST.get("policy", ""),
+            content={"text": text} if text else None,
+        )
+    except Problem as problem:
+        if not allowed(viewer(request), "decisions.view", found):
+            raise
+        return _decision(request, found, problem=problem)
+    if not opened:
+        messages.success(request, "Thank you; it is kept with the decision.")
+        return redirect("runtime:playground")
+    messages.success(request, "An incident is open; its text is on top of the policy's queue.")
+    return redirect("runtime:incident", opened[0].pk)
+
+
+@page("incidents.list")
+def incident_list(request: HttpRequest) -> HttpResponseBase:
+    """Misses and false alarms seen in the wild."""
+    rows = Incident.objects.visible_to(viewer(request)).select_related("policy")
+    status = request.GET.get("status", "")
+    if status in Incident.Status.values:
+        rows = rows.filter(status=status)
+    context = {
+        "page": paginate(rows, cursor=request.GET.get("cursor", ""), size=25, order=("-id",)),
+        "status": status,
+        "statuses": Incident.Status.values,
+        "query": f"status={status}" if status in Incident.Status.values else "",
+    }
+    return render(request, "runtime/incidents.html", context)
+
+
+@page("incidents.view", load=load_incident)
+def incident(request: HttpRequest, found: Incident) -> HttpResponseBase:
+    """One incident, where it stands in its life, and what comes next."""
+    return _incident(request, found)
+
+
+@page("incidents.edit", load=load_incident, methods=("POST",))
+def move_incident(request: HttpRequest, found: Incident) -> HttpResponseBase:
+    """Make its case, verify that it is fixed, or dismiss it."""
+    act = request.POST.get("act", "")
+    try:
+        if act not in _ACTS or found.policy is None:
+            raise Problem("There is no such act for this incident.")
+        incidents.move(viewer(request), incident=found, act=act, why=_text(request, "why"))
+    except Problem as problem:
+        return _incident(request, found, problem=problem)
+    messages.success(request, "Done.")
+    return redirect("runtime:incident", found.pk)
+
+
+@page("traffic.view")
+def serving(request: HttpRequest) -> HttpResponseBase:
+    """What is answered now: traffic, latency, canaries, the kill switch, kept texts."""
+    return _serving(request)
+
+
+@page("kill_switch.turn", methods=("POST",))
+def kill_switch(request: HttpRequest) -> HttpResponseBase:
+    """Stop everything from acting, or let it act again."""
+    on = request.POST.get("on") == "true"
+    try:
+        switches.turn_kill_switch(viewer(request), on=on, reason=_text(request, "reason"))
+    except Problem as problem:
+        return _serving(request, problem=problem)
+    messages.success(request, "Nothing acts any more." if on else "Policies act again.")
+    return redirect("runtime:serving")
+
+
+@page("decisions.keep_texts", methods=("POST",))
+def keep_texts(request: HttpRequest) -> HttpResponseBase:
+    """Which share of decisions keep their texts, and how long."""
+    share, days = request.POST.get("share", ""), request.POST.get("days", "")
+    try:
+        texts.keep_texts(
+            viewer(request),
+            share=float(share[:20]) / 100,
+            days=int(days) if days.isdecimal() and len(days) < 5 else 0,
+        )
+    except ValueError:
+        return _serving(request, problem=Problem("Give the share in percent."))
+    except Problem as problem:
+        return _serving(request, problem=problem)
+    messages.success(request, "Saved.")
+    return redirect("runtime:serving")
+
+
+@page("canaries.edit", methods=("POST",))
+def add_canary(request: HttpRequest) -> HttpResponseBase:
+    """A text whose action is known."""
+    try:
+        canaries.add_canary(
+            viewer(request),
+            stage=request.POST.get("stage", ""),
+            text=_text(request, "text"),
+            expected=request.POST.get("expected", ""),
+        )
+    except Problem as problem:
+        return _serving(request, problem=problem)
+    messages.success(request, "It is sent every minute from now on.")
+    return redirect("runtime:serving")
+
+
+@page("canaries.edit", load=load_canary, methods=("POST",))
+def remove_canary(request: HttpRequest, found: Canary) -> HttpResponseBase:
+    canaries.remove_canary(viewer(request), canary=found)
+    messages.success(request, "The canary is gone.")
+    return redirect("runtime:serving")
+
+
+def _decision(
+    request: HttpRequest,
+    found: Decision,
+    *,
+    problem: Problem | None = None,
+    again: replaying.Replay | None = None,
+) -> HttpResponseBase:
+    context = {
+        "decision": found,
+        "policies": _by_policy(found.receipt),
+        "kept": kept_content(viewer(request).workspace, found.pk),
+        "problem": problem,
+        "again": again,
+        "explained": {},
+    }
+    status = problem.status if problem else 200
+    return render(request, "runtime/decision.html", context, status=status)
+
+
+def _incident(
+    request: HttpRequest, found: Incident, *, problem: Problem | None = None
+) -> HttpResponseBase:
+    context = {"incident": found, "life": _LIFE, "problem": problem}
+    status = problem.status if problem else 200
+    return render(request, "runtime/incident.html", context, status=status)
+
+
+def _serving(request: HttpRequest, *, problem: Problem | None = None) -> HttpResponseBase:
+    workspace = viewer(request).workspace
+    found = traffic.summary(workspace)
+    context = {
+        "traffic": found,
+        "hours": {
+            "labels": [f"{hour:%H:00}" for hour, _ in found.hours],
+            "series": [
+                {"name": action, "values": [actions.get(action, 0) for _, actions in found.hours]}
+                for action in found.actions
+            ],
+        },
+        "switch": switches.kill_switch_of(workspace),
+        "kept": Retention.objects.filter(workspace=workspace).first(),
+        "canaries": Canary.objects.filter(workspace=workspace).order_by("pk"),
+        "actions": ACTIONS,
+        "stages": STAGES,
+        "problem": problem,
+    }
+    status = problem.status if problem else 200
+    return render(request, "runtime/serving.html", context, status=status)
+
+
+def _by_policy(receipt: Iterable[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The receipt's entries, policy by policy."""
+    return [(policy, list(entries)) for policy, entries in groupby(receipt, lambda e: e["policy"])]
+
+
+def _explained(
+    actor: Actor, checked: checking.Checked, text: str
+) -> dict[str, tuple[list[Move], list[Move]]]:
+    """The words that moved each classifier's score, by policy."""
+    ran = {e["policy"] for e in checked.decision.receipt if e["kind"] == "classifier"}
+    live = ModelVersion.objects.filter(
+        policy__workspace=actor.workspace,
+        policy__slug__in=ran,
+        status=ModelVersion.Status.LIVE,
+    ).select_related("policy")
+    explained = {}
+    for version in live:
+        try:
+            explained[version.policy.slug] = moves(version, text)
+        except ArtifactRefused:
+            continue  # the receipt says that the model was refused
+    return explained
+
+
+def _text(request: HttpRequest, name: str) -> str:
+    return request.POST.get(name, "").replace("\r\n", "\n")

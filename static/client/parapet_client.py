@@ -1,0 +1,695 @@
+"""Parapet's check API for Python: one file; beside the standard library it needs httpx alone.
+
+    from parapet_client import Parapet
+
+    parapet = Parapet("https://parapet.example", "gk_...", timeout=0.2, on_error="closed")
+    verdict = parapet.check(stage="output", text=answer)
+    if not verdict.allowed:
+        answer = verdict.output or "I cannot help with that."
+
+Whatever the server does, `check` returns a Verdict within its deadline: a server that is slow,
+dead or wrong gives one by `on_error` ("closed": block, "open": allow), with `degraded` set and
+the fault's code in `error`. What a server delivers goes before: a block stays a block in either
+mode, and a server that could not finish (503) says itself what its policies advise.
+
+What the *caller* did wrong is raised as ParapetError: a bad token, a wrong address, a policy that
+does not exist, a text that is too long. A guard that silently lets everything pass because its
+token has expired would be the worst fault of all. Nothing is ever tried twice.
+
+`guard` is a decorator for functions from text to text, `guard_stream` wraps a stream of tokens.
+`AsyncParapet` is the same for asyncio; `guard` and `guard_stream_async` take it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import json
+import os
+import re
+import ssl
+import threading
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+
+__all__ = [
+    "AsyncParapet",
+    "Blocked",
+    "Parapet",
+    "ParapetError",
+    "Verdict",
+    "guard",
+    "guard_stream",
+    "guard_stream_async",
+]
+
+ACTIONS = ("allow", "flag", "redact", "rewrite", "escalate", "block")
+_LARGEST_BODY = 4 * 2**20
+# these say something of the server's state, all other 4xx of what was sent
+_SERVERS_OWN = (408, 425, 429)
+_NONE: Any = object()
+_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]|\n")
+_MAY_END = ".!?…\"'”’)]"
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to do with what was checked.
+
+    Args:
+        action: allow, flag, redact, rewrite, escalate or block.
+        allowed: whether it may pass as it is (allow and flag).
+        degraded: whether this is less than a whole judgement.
+        decision_id: where the server has it on record; "" where there is no answer of a server.
+        reasons: what was found, as the API describes it.
+        output: what may pass instead where the action is redact or rewrite: a text, or a list
+            of texts for messages and passages.
+        error: why there is no finished judgement, in a code; "" when there is one. Of timeout,
+            unreachable, redirected, malformed, too_large, status_... or the server's own codes.
+    """
+
+    action: str
+    allowed: bool
+    degraded: bool = False
+    decision_id: str = ""
+    reasons: tuple[Mapping[str, Any], ...] = ()
+    output: str | list[str] | None = None
+    error: str = ""
+
+
+class ParapetError(Exception):
+    """The server refused what was sent: something to be mended, not to be passed over.
+
+    Args:
+        status: of HTTP.
+        code: the server's word for it, "" when it gives none.
+    """
+
+    def __init__(self, message: str, *, status: int, code: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class Blocked(Exception):
+    """A guarded text must not pass."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(f"Parapet: {verdict.action}" + (verdict.error and f" ({verdict.error})"))
+        self.verdict = verdict
+
+
+class AsyncParapet:
+    """The check API, for asyncio.
+
+    Args:
+        url: of the server, e.g. https://parapet.example.
+        token: with the scope `check`.
+        timeout: seconds for a whole check, the look-up of the name and the body included.
+        on_error: what to do when the server gives no verdict, "closed" (block) or "open" (allow).
+    """
+
+    def __init__(
+        self, url: str, token: str, *, timeout: float = 0.2, on_error: str = "closed"
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("Give the server's address with http:// or https://.")
+        if not token.isascii() or not token.isprintable() or not token.strip():
+            raise ValueError("This cannot be a token.")
+        if on_error not in ("closed", "open"):
+            raise ValueError('on_error is "closed" or "open".')
+        if not timeout > 0:
+            raise ValueError("Give a timeout above 0 seconds.")
+        self._url = url.rstrip("/") + "/api/v1/check"
+        self._headers = {
+            "Authorization": f"Bearer {token.strip()}",
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            # a compressed body could become any size
+            "Accept-Encoding": "identity",
+        }
+        self._timeout = timeout
+        self._open = on_error == "open"
+        # now, for reading the certificates takes a good part of the time that a check has
+        self._tls = _certificates()
+        self._kept: tuple[int, Any, httpx.AsyncClient] | None = None
+
+    async def check(
+        self,
+        *,
+        stage: str,
+        text: str | None = None,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        tool_call: Mapping[str, Any] | None = None,
+        passages: Sequence[Any] | None = None,
+        policies: Sequence[str] | None = None,
+    ) -> Verdict:
+        """Have one thing judged; see the module for what is returned and what is raised.
+
+        Args:
+            stage: input, output, tool_call or retrieval.
+            text, messages, tool_call, passages: exactly one of them.
+            policies: slugs; None means all that are active at the stage.
+
+        Raises:
+            ParapetError: the server refuses what was sent (400, 401, 403, 404, 413 and so on).
+            ValueError, TypeError: it cannot be sent.
+        """
+        body = _body(stage, text, messages, tool_call, passages, policies)
+        try:
+            status, kind, data = await asyncio.wait_for(self._post(body), self._timeout)
+        except (asyncio.TimeoutError, httpx.TimeoutException):  # noqa: UP041 - two until 3.11
+            return _without(self._open, "timeout")
+        except _TooLarge:
+            return _without(self._open, "too_large")
+        except Exception:  # whatever the other side did to the connection
+            return _without(self._open, "unreachable")
+        return _verdict(status, kind, data, self._open)
+
+    async def aclose(self) -> None:
+        """Close the connections that are kept open."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            await kept[2].aclose()
+
+    async def __aenter__(self) -> AsyncParapet:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _post(self, body: bytes) -> tuple[int, str, bytes]:
+        request = self._client().stream("POST", self._url, content=body, headers=self._headers)
+        async with request as response:
+            data = bytearray()
+            async for part in response.aiter_raw():
+                data += part
+                if len(data) > _LARGEST_BODY:
+                    raise _TooLarge
+            return response.status_code, response.headers.get("content-type", ""), bytes(data)
+
+    def _client(self) -> httpx.AsyncClient:
+        """Connections of this process and event loop: those of another would mix up answers."""
+        process, loop = os.getpid(), asyncio.get_running_loop()
+        if self._kept is None or self._kept[0] != process or self._kept[1] is not loop:
+            client = httpx.AsyncClient(
+                verify=self._tls, timeout=self._timeout, follow_redirects=False
+            )
+            self._kept = (process, loop, client)
+        return self._kept[2]
+
+
+class Parapet:
+    """The check API, for programs without asyncio; it may be used by several threads at once.
+
+    Args: see AsyncParapet.
+    """
+
+    def __init__(
+        self, url: str, token: str, *, timeout: float = 0.2, on_error: str = "closed"
+    ) -> None:
+        self._twin = AsyncParapet(url, token, timeout=timeout, on_error=on_error)
+
+    def check(
+        self,
+        *,
+        stage: str,
+        text: str | None = None,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        tool_call: Mapping[str, Any] | None = None,
+        passages: Sequence[Any] | None = None,
+        policies: Sequence[str] | None = None,
+    ) -> Verdict:
+        """Have one thing judged; see AsyncParapet.check."""
+        return _run(
+            self._twin.check(
+                stage=stage,
+                text=text,
+                messages=messages,
+                tool_call=tool_call,
+                passages=passages,
+                policies=policies,
+            )
+        )
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
+        _run(self._twin.aclose())
+
+    def __enter__(self) -> Parapet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+# from requests to bodies, and from answers to verdicts
+
+
+class _TooLarge(Exception):
+    pass
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
+
+
+def _body(
+    stage: str,
+    text: str | None,
+    messages: Sequence[Mapping[str, Any]] | None,
+    tool_call: Mapping[str, Any] | None,
+    passages: Sequence[Any] | None,
+    policies: Sequence[str] | None,
+) -> bytes:
+    contents = {"text": text, "messages": messages, "tool_call": tool_call, "passages": passages}
+    given = {name: value for name, value in contents.items() if value is not None}
+    if len(given) != 1:
+        raise ValueError(f"Give exactly one of: {', '.join(contents)}.")
+    if isinstance(policies, str):
+        raise TypeError("Give policies as a list of slugs.")
+    named = {} if policies is None else {"policies": list(policies)}
+    return json.dumps({"stage": stage, **given, **named}, allow_nan=False).encode()
+
+
+def _without(is_open: bool, error: str) -> Verdict:
+    """The verdict where the server gives none."""
+    return _of("allow" if is_open else "block", degraded=True, error=error)
+
+
+def _of(action: str, **more: Any) -> Verdict:
+    return Verdict(action, action in ("allow", "flag"), **more)
+
+
+def _verdict(status: int, kind: str, data: bytes, is_open: bool) -> Verdict:
+    if 300 <= status < 400:
+        return _without(is_open, "redirected")
+    content = _json(kind, data)
+    if 400 <= status < 500 and status not in _SERVERS_OWN:
+        raise _refusal(status, content)
+    if status != 200:
+        advised = _delivered(content) if status >= 500 else None
+        if advised is None:
+            return _without(is_open, f"status_{status}")
+        error = _word(content, "code") or f"status_{status}"
+        return replace(advised, degraded=True, error=error)
+    return _delivered(content) or _without(is_open, "malformed")
+
+
+def _delivered(content: Mapping[str, Any]) -> Verdict | None:
+    """The decision that an answer holds; None where it holds none.
+
+    A block is one whatever else is wrong with the answer; anything milder must be whole.
+    """
+    action = content.get("action")
+    reasons, output = content.get("reasons", []), content.get("output")
+    degraded, decision = content.get("degraded"), content.get("decision_id")
+    if action not in ACTIONS:
+        return None
+    whole = (
+        isinstance(reasons, list)
+        and all(isinstance(reason, dict) for reason in reasons)
+        and isinstance(degraded, bool)
+        and isinstance(decision, str)
+        and (output is None or isinstance(output, str) or _texts(output))
+    )
+    if whole:
+        return _of(
+            action,
+            degraded=degraded,
+            decision_id=decision,
+            reasons=tuple(reasons),
+            output=output,
+        )
+    return _of("block", degraded=True, error="malformed") if action == "block" else None
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _refusal(status: int, content: Mapping[str, Any]) -> ParapetError:
+    why = {
+        401: "The token is not accepted.",
+        403: "The token may not check.",
+        404: "There is no check API at this address, or no such policy.",
+    }.get(status, "The request is refused.")
+    said = _word(content, "detail")
+    message = f"Parapet answered {status}: {why}" + (f" It says: {said}" if said else "")
+    return ParapetError(message, status=status, code=_word(content, "code"))
+
+
+def _word(content: Mapping[str, Any], name: str) -> str:
+    value = content.get(name)
+    return value[:500] if isinstance(value, str) else ""
+
+
+def _json(kind: str, data: bytes) -> Mapping[str, Any]:
+    """An object of JSON, empty where the body is anything else."""
+    media = kind.split(";")[0].strip().lower()
+    if media not in ("application/json", "application/problem+json"):
+        return {}
+    try:
+        content = json.loads(data.decode())
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+# an event loop in a thread, for all that is not asyncio
+
+
+_running: tuple[int, asyncio.AbstractEventLoop] | None = None
+_starting = threading.Lock()
+
+
+def _run(work: Coroutine[Any, Any, _Answer]) -> _Answer:
+    """Only on an event loop can a deadline cut short everything, name look-ups included."""
+    future = asyncio.run_coroutine_threadsafe(work, _loop())
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """This process's loop; a fork has no thread of its parent's."""
+    global _running
+    running = _running
+    if running is None or running[0] != os.getpid():
+        with _starting:
+            running = _running
+            if running is None or running[0] != os.getpid():
+                loop = asyncio.new_event_loop()
+                threading.Thread(target=loop.run_forever, name="parapet", daemon=True).start()
+                running = _running = (os.getpid(), loop)
+    return running[1]
+
+
+def _new_lock() -> None:
+    # another thread of the parent may have held it in the moment of the fork
+    global _starting
+    _starting = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
+
+
+# guards
+
+
+def guard(
+    parapet: Parapet | AsyncParapet,
+    *,
+    policies: Sequence[str] | None = None,
+    fallback: Any = _NONE,
+) -> Callable[[_Function], _Function]:
+    """A decorator that checks a function's first text argument as input, its result as output.
+
+    A redacted text goes in, or comes out, in place of the original; a rewritten one is the
+    result, and where it is the input that is rewritten the function is not called. A blank text
+    passes unchecked, for there is nothing to judge.
+
+    Args:
+        parapet: an AsyncParapet for coroutine functions, else a Parapet.
+        fallback: what a blocked call returns; without it Blocked is raised.
+
+    Raises:
+        TypeError: the function has no text argument, or its result is no text.
+    """
+
+    def decorate(function: _Function) -> _Function:
+        signature = inspect.signature(function)
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError("Use guard_stream for a function that yields.")
+        if inspect.iscoroutinefunction(function) != isinstance(parapet, AsyncParapet):
+            raise TypeError("Coroutine functions take an AsyncParapet, others a Parapet.")
+
+        @functools.wraps(function)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            assert isinstance(parapet, Parapet)
+            call = _Call(signature, args, kwargs)
+            try:
+                if call.text.strip():
+                    call.heard(parapet.check(stage="input", text=call.text, policies=policies))
+                if call.answer is not None:
+                    return call.answer
+                answer = _text(function(*call.args, **call.kwargs))
+                if not answer.strip():
+                    return answer
+                return _passing(
+                    parapet.check(stage="output", text=answer, policies=policies), answer
+                )
+            except Blocked:
+                if fallback is _NONE:
+                    raise
+                return fallback
+
+        @functools.wraps(function)
+        async def guarded_async(*args: Any, **kwargs: Any) -> Any:
+            assert isinstance(parapet, AsyncParapet)
+            call = _Call(signature, args, kwargs)
+            try:
+                if call.text.strip():
+                    call.heard(
+                        await parapet.check(stage="input", text=call.text, policies=policies)
+                    )
+                if call.answer is not None:
+                    return call.answer
+                answer = _text(await function(*call.args, **call.kwargs))
+                if not answer.strip():
+                    return answer
+                return _passing(
+                    await parapet.check(stage="output", text=answer, policies=policies), answer
+                )
+            except Blocked:
+                if fallback is _NONE:
+                    raise
+                return fallback
+
+        chosen: Any = guarded_async if isinstance(parapet, AsyncParapet) else guarded
+        return chosen
+
+    return decorate
+
+
+class _Call:
+    """A guarded call: its first text, and what the check of that makes of the call.
+
+    Args:
+        answer: the result where the function need not be called.
+    """
+
+    def __init__(self, signature: inspect.Signature, args: Any, kwargs: Any) -> None:
+        self._bound = signature.bind(*args, **kwargs)
+        self._at, self.text = self._first()
+        self.answer: str | None = None
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        return self._bound.args
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        return self._bound.kwargs
+
+    def heard(self, verdict: Verdict) -> None:
+        passing = _passing(verdict, self.text)
+        if verdict.action == "rewrite":
+            self.answer = passing
+        elif passing is not self.text:
+            self._put(passing)
+
+    def _first(self) -> tuple[tuple[str, Any], str]:
+        for name, value in self._bound.arguments.items():
+            if isinstance(value, str):
+                return (name, _NONE), value
+            kind = self._bound.signature.parameters[name].kind
+            items: Iterable[tuple[Any, Any]] = ()
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                items = enumerate(value)
+            elif kind is inspect.Parameter.VAR_KEYWORD:
+                items = value.items()
+            for at, item in items:
+                if isinstance(item, str):
+                    return (name, at), item
+        raise TypeError("A guarded call has no text argument, so there is nothing to check.")
+
+    def _put(self, text: str) -> None:
+        name, at = self._at
+        held = self._bound.arguments
+        if at is _NONE:
+            held[name] = text
+        elif isinstance(held[name], tuple):
+            held[name] = (*held[name][:at], text, *held[name][at + 1 :])
+        else:
+            held[name] = {**held[name], at: text}
+
+
+def _passing(verdict: Verdict, text: str) -> str:
+    """What of a checked text may pass.
+
+    Raises:
+        Blocked: nothing.
+    """
+    if verdict.allowed:
+        return text
+    if verdict.action in ("redact", "rewrite") and isinstance(verdict.output, str):
+        return verdict.output
+    raise Blocked(verdict)
+
+
+def _text(answer: Any) -> str:
+    if not isinstance(answer, str):
+        raise TypeError("A guarded function returned no text, so it cannot be checked.")
+    return answer
+
+
+# streams
+
+
+def guard_stream(
+    parapet: Parapet,
+    tokens: Iterable[str],
+    *,
+    every: int = 1,
+    policies: Sequence[str] | None = None,
+    replacement: str | None = None,
+) -> Iterator[str]:
+    """Yield the text of a stream of tokens once it is checked, sentence by sentence.
+
+    Each check is of all text so far, as output. What comes after the last sentence's end is held
+    back until the end, and the whole text is always checked then. The stream ends, and its source
+    is closed, at the first action that is stronger than flag.
+
+    Args:
+        every: sentences between two checks.
+        replacement: what is yielded in place of what may not pass; without it Blocked is raised.
+    """
+    held = _Held(every)
+    source = iter(tokens)
+    try:
+        for token in source:
+            piece = held.add(token)
+            if piece:
+                verdict = parapet.check(stage="output", text=held.checked, policies=policies)
+                if not verdict.allowed:
+                    yield from _instead(verdict, replacement)
+                    return
+                yield piece
+        piece = held.rest()
+        if held.checked.strip():
+            verdict = parapet.check(stage="output", text=held.checked, policies=policies)
+            if not verdict.allowed:
+                yield from _instead(verdict, replacement)
+                return
+        if piece:
+            yield piece
+    finally:
+        for one in {id(one): one for one in (source, tokens)}.values():
+            close = getattr(one, "close", None)
+            if close is not None:
+                close()
+
+
+async def guard_stream_async(
+    parapet: AsyncParapet,
+    tokens: AsyncIterable[str],
+    *,
+    every: int = 1,
+    policies: Sequence[str] | None = None,
+    replacement: str | None = None,
+) -> AsyncIterator[str]:
+    """The same for an asynchronous stream; see guard_stream."""
+    held = _Held(every)
+    source = tokens.__aiter__()
+    try:
+        async for token in source:
+            piece = held.add(token)
+            if piece:
+                verdict = await parapet.check(stage="output", text=held.checked, policies=policies)
+                if not verdict.allowed:
+                    for text in _instead(verdict, replacement):
+                        yield text
+                    return
+                yield piece
+        piece = held.rest()
+        if held.checked.strip():
+            verdict = await parapet.check(stage="output", text=held.checked, policies=policies)
+            if not verdict.allowed:
+                for text in _instead(verdict, replacement):
+                    yield text
+                return
+        if piece:
+            yield piece
+    finally:
+        for one in {id(one): one for one in (source, tokens)}.values():
+            close = getattr(one, "aclose", None) or getattr(one, "close", None)
+            closing = close() if close is not None else None
+            if inspect.isawaitable(closing):
+                await closing
+
+
+class _Held:
+    """The text of a stream: what is (to be) checked, and what waits for its sentence's end."""
+
+    def __init__(self, every: int) -> None:
+        if every < 1:
+            raise ValueError("every is at least 1 sentence.")
+        self.checked = ""
+        self._every = every
+        self._waiting = ""
+        self._ends: list[int] = []
+        self._seen = 0
+
+    def add(self, token: str) -> str:
+        """Take a token; what is to be checked now, if enough sentences have ended."""
+        if not isinstance(token, str):
+            raise TypeError("A guarded stream yields texts.")
+        self._waiting += token
+        for match in _END.finditer(self._waiting, self._seen):
+            self._ends.append(match.end())
+            self._seen = match.end()
+        # what cannot be the beginning of an end is not looked at again
+        self._seen = max(self._seen, len(self._waiting.rstrip(_MAY_END)))
+        if len(self._ends) < self._every:
+            return ""
+        if not self.checked and not self._waiting[: self._ends[-1]].strip():
+            return ""
+        return self._take(self._ends[-1])
+
+    def rest(self) -> str:
+        """All that is left at the end."""
+        return self._take(len(self._waiting))
+
+    def _take(self, end: int) -> str:
+        piece, self._waiting = self._waiting[:end], self._waiting[end:]
+        self.checked += piece
+        self._ends, self._seen = [], 0
+        return piece
+
+
+def _instead(verdict: Verdict, replacement: str | None) -> Iterator[str]:
+    if replacement is None:
+        raise Blocked(verdict)
+    yield replacement

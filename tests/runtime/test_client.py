@@ -1,0 +1,782 @@
+"""The client that users download: what it does when Parapet answers, and when it does not.
+
+It asks a server in a thread, over real HTTP, which answers as each test says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_FILE = Path(__file__).resolve().parents[2] / "static/client/parapet_client.py"
+_spec = importlib.util.spec_from_file_location("parapet_client", _FILE)
+assert _spec is not None
+assert _spec.loader is not None
+client = importlib.util.module_from_spec(_spec)
+# dataclasses look their module up
+sys.modules["parapet_client"] = client
+_spec.loader.exec_module(client)
+
+Answering = Callable[["Handler", dict[str, Any]], None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Hands each request to the server's `answering`."""
+
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append(body)
+        self.server.headers.append({**self.headers, "path": self.path})
+        self.server.answering(self, body)
+
+    def reply(
+        self, data: bytes, status: int = 200, kind: str = "application/json", **headers: str
+    ) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    """A check API of which each test says what it answers."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.answering: Answering = decides("allow")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, *_: Any) -> None:
+        """Clients that hang up are what many tests are about."""
+
+
+def decision(action: str, **more: Any) -> dict[str, Any]:
+    return {"decision_id": "d1", "action": action, "degraded": False, "reasons": [], **more}
+
+
+def decides(action: str, **more: Any) -> Answering:
+    return answers(decision(action, **more))
+
+
+def answers(content: Any, status: int = 200, **more: str) -> Answering:
+    data = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return lambda handler, _: handler.reply(data, status, **more)
+
+
+def problem(status: int, **members: Any) -> Answering:
+    content = {"status": status, "code": "not_finished", "detail": "Not finished.", **members}
+    return answers(content, status, kind="application/problem+json")
+
+
+def blocks(word: str, action: str = "block", **more: Any) -> Answering:
+    """Decides by whether the text has a word in it."""
+
+    def answering(handler: Handler, body: dict[str, Any]) -> None:
+        decides(*((action,) if word in body["text"] else ("allow",)), **more)(handler, body)
+
+    return answering
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def parapet(server: Server, **settings: Any) -> Any:
+    return client.Parapet(server.url, "gk_test", **{"timeout": 2.0, **settings})
+
+
+def check(server: Server, **settings: Any) -> Any:
+    return parapet(server, **settings).check(stage="output", text="hello")
+
+
+MODES = [("closed", "block"), ("open", "allow")]
+by_mode = pytest.mark.parametrize(("mode", "action"), MODES)
+
+
+# what a server that works says
+
+
+@pytest.mark.parametrize(
+    ("action", "allowed"),
+    [
+        ("allow", True),
+        ("flag", True),
+        ("redact", False),
+        ("rewrite", False),
+        ("escalate", False),
+        ("block", False),
+    ],
+)
+def test_it_says_what_may_pass(server: Server, action: str, allowed: bool) -> None:
+    server.answering = decides(action)
+    verdict = check(server)
+    assert (verdict.action, verdict.allowed) == (action, allowed)
+
+
+def test_it_hands_on_all_of_a_decision(server: Server) -> None:
+    server.answering = decides("redact", reasons=[{"policy": "p"}], output="[redacted]")
+    assert check(server) == client.Verdict(
+        "redact", False, False, "d1", ({"policy": "p"},), "[redacted]", ""
+    )
+
+
+def test_it_hands_on_that_a_decision_is_degraded(server: Server) -> None:
+    server.answering = decides("allow", degraded=True)
+    assert check(server).degraded
+
+
+def test_it_takes_answers_with_members_it_does_not_know(server: Server) -> None:
+    server.answering = decides("allow", news=1)
+    assert check(server).error == ""
+
+
+def test_it_asks_the_check_api_with_its_token(server: Server) -> None:
+    check(server)
+    sent = server.headers[0]
+    assert (sent["path"], sent["Authorization"]) == ("/api/v1/check", "Bearer gk_test")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"text": "a\ud800\x00"},
+        {"messages": [{"role": "user", "content": "hi"}]},
+        {"tool_call": {"name": "rm", "arguments": {"path": "/"}}},
+        {"passages": ["one", {"text": "two", "source": "s"}]},
+    ],
+)
+def test_it_sends_each_kind_of_content(server: Server, content: dict[str, Any]) -> None:
+    parapet(server).check(stage="input", policies=["a"], **content)
+    assert server.asked == [{"stage": "input", "policies": ["a"], **content}]
+
+
+@pytest.mark.parametrize("content", [{}, {"text": "a", "passages": ["b"]}])
+def test_it_wants_exactly_one_content(server: Server, content: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="exactly one"):
+        parapet(server).check(stage="input", **content)
+
+
+# what it does where the server does not work
+
+
+def dripping(handler: Handler, data: bytes) -> None:
+    for byte in data:
+        handler.wfile.write(bytes([byte]))
+        handler.wfile.flush()
+        time.sleep(0.02)
+
+
+def drip_body(handler: Handler, _: dict[str, Any]) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Length", "200")
+    handler.end_headers()
+    dripping(handler, b" " * 200)
+
+
+def drip_head(handler: Handler, _: dict[str, Any]) -> None:
+    dripping(handler, b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 200)
+
+
+@pytest.mark.parametrize(
+    "slow", [lambda handler, _: time.sleep(1), drip_body, drip_head], ids=["hung", "body", "head"]
+)
+@by_mode
+def test_it_answers_in_time_where_the_server_is_slow(
+    server: Server, mode: str, action: str, slow: Answering
+) -> None:
+    server.answering = slow
+    started = time.monotonic()
+    verdict = check(server, timeout=0.15, on_error=mode)
+    assert (verdict.action, verdict.error, time.monotonic() - started < 0.6) == (
+        action,
+        "timeout",
+        True,
+    )
+
+
+def test_it_answers_in_time_where_nobody_takes_the_connection() -> None:
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        fillers = [socket.socket() for _ in range(3)]
+        for one in fillers:
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        url = f"http://127.0.0.1:{full.getsockname()[1]}"
+        verdict = client.Parapet(url, "gk_test", timeout=0.15).check(stage="output", text="hello")
+        for one in fillers:
+            one.close()
+    assert verdict.error == "timeout"
+
+
+@by_mode
+def test_it_goes_by_its_mode_where_the_server_is_dead(mode: str, action: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    dead = client.Parapet(url, "gk_test", timeout=2.0, on_error=mode)
+    verdict = dead.check(stage="output", text="hello")
+    assert (verdict.action, verdict.degraded, verdict.error) == (action, True, "unreachable")
+
+
+def reset(handler: Handler, _: dict[str, Any]) -> None:
+    linger = struct.pack("ii", 1, 0)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    handler.connection.close()
+    handler.close_connection = True
+
+
+WRONG: dict[str, tuple[Answering, str]] = {
+    "reset": (reset, "unreachable"),
+    "no HTTP": (lambda handler, _: handler.wfile.write(b"SSH-2.0\r\n\r\n"), "unreachable"),
+    "500": (answers(b"", 500), "status_500"),
+    "500 and allow": (answers({"action": "allow"}, 500), "status_500"),
+    "502 page": (answers(b"<html>", 502, kind="text/html"), "status_502"),
+    "503 without advice": (problem(503), "status_503"),
+    "503 with advice of no kind": (problem(503, **decision("maybe")), "status_503"),
+    "429": (problem(429), "status_429"),
+    "204": (answers(b"", 204), "status_204"),
+    "redirect": (answers(b"", 302, Location="/elsewhere"), "redirected"),
+    "permanent redirect": (answers(decision("allow"), 308, Location="/x"), "redirected"),
+    "empty": (answers(b""), "malformed"),
+    "page": (answers(b"<html>allow</html>", kind="text/html"), "malformed"),
+    "wrong content type": (answers(decision("allow"), kind="text/plain"), "malformed"),
+    "broken off": (answers(json.dumps(decision("allow")).encode()[:-1]), "malformed"),
+    "deep": (answers(b"[" * 100_000), "malformed"),
+    "not UTF-8": (answers(b"\xff\xfe{}"), "malformed"),
+    "list": (answers([decision("allow")]), "malformed"),
+    "text": (answers("allow"), "malformed"),
+    "null": (answers(None), "malformed"),
+    "no action": (answers({"decision_id": "d1", "degraded": False}), "malformed"),
+    "unknown action": (decides("permit"), "malformed"),
+    "action in capitals": (decides("ALLOW"), "malformed"),
+    "action of another type": (answers({**decision("allow"), "action": ["allow"]}), "malformed"),
+    "reasons of another type": (decides("allow", reasons="none"), "malformed"),
+    "output of another type": (decides("redact", output=7), "malformed"),
+    "degraded of another type": (decides("allow", degraded="no"), "malformed"),
+    "no decision": (answers({"action": "allow", "degraded": False}), "malformed"),
+    "endless": (answers(b" " * (5 * 2**20)), "too_large"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@by_mode
+def test_it_goes_by_its_mode_where_the_server_is_wrong(
+    server: Server, mode: str, action: str, wrong: str
+) -> None:
+    server.answering, error = WRONG[wrong]
+    verdict = check(server, on_error=mode)
+    assert (verdict.action, verdict.allowed, verdict.degraded, verdict.error) == (
+        action,
+        action == "allow",
+        True,
+        error,
+    )
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_it_tries_nothing_twice(server: Server, wrong: str) -> None:
+    server.answering, _ = WRONG[wrong]
+    check(server)
+    assert len(server.asked) == 1
+
+
+def test_it_follows_no_redirect(server: Server) -> None:
+    server.answering = answers(b"", 307, Location="/elsewhere")
+    check(server)
+    assert [sent["path"] for sent in server.headers] == ["/api/v1/check"]
+
+
+@pytest.mark.parametrize("mode", ["closed", "open"])
+@pytest.mark.parametrize("action", ["block", "allow", "flag", "escalate"])
+def test_it_takes_the_advice_of_a_server_that_could_not_finish(
+    server: Server, mode: str, action: str
+) -> None:
+    server.answering = problem(503, **decision(action, degraded=True))
+    verdict = check(server, on_error=mode)
+    assert (verdict.action, verdict.degraded, verdict.error) == (action, True, "not_finished")
+
+
+BLOCKS: dict[str, Answering] = {
+    "decision": decides("block"),
+    "advice": problem(503, **decision("block")),
+    "advice alone": problem(503, action="block"),
+    "500": problem(500, action="block"),
+    "decision with wrong members": answers({"action": "block", "reasons": 7, "output": 7}),
+}
+
+
+@pytest.mark.parametrize("how", BLOCKS)
+def test_it_never_lets_pass_what_the_server_blocks(server: Server, how: str) -> None:
+    server.answering = BLOCKS[how]
+    assert check(server, on_error="open").action == "block"
+
+
+@pytest.mark.parametrize("mode", ["closed", "open"])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 422])
+def test_it_raises_what_the_caller_did_wrong(server: Server, mode: str, status: int) -> None:
+    server.answering = problem(status)
+    with pytest.raises(client.ParapetError) as raised:
+        check(server, on_error=mode)
+    assert (raised.value.status, raised.value.code) == (status, "not_finished")
+
+
+def test_it_says_that_a_token_is_wrong(server: Server) -> None:
+    server.answering = answers(b"<html>", 401, kind="text/html")
+    with pytest.raises(client.ParapetError, match="token is not accepted"):
+        check(server)
+
+
+@pytest.mark.parametrize(
+    ("url", "token", "settings"),
+    [
+        ("parapet.example", "gk", {}),
+        ("ftp://parapet.example", "gk", {}),
+        ("https://", "gk", {}),
+        ("https://parapet.example", "", {}),
+        ("https://parapet.example", "gk\nX: y", {}),
+        ("https://parapet.example", "gk", {"on_error": "Open"}),
+        ("https://parapet.example", "gk", {"timeout": 0}),
+    ],
+)
+def test_it_refuses_settings_that_cannot_work(
+    url: str, token: str, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=r"address|token|on_error|timeout"):
+        client.Parapet(url, token, **settings)
+
+
+def test_it_serves_many_threads(server: Server) -> None:
+    server.answering = blocks("odd")
+    shared = parapet(server)
+    said: dict[int, Any] = {}
+
+    def ask(number: int) -> None:
+        text = f"{'odd' if number % 2 else 'even'} {number}"
+        said[number] = shared.check(stage="output", text=text)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {number: verdict.error or verdict.action for number, verdict in said.items()} == {
+        number: "block" if number % 2 else "allow" for number in range(24)
+    }
+
+
+def test_it_goes_on_after_it_was_closed(server: Server) -> None:
+    with parapet(server) as shared:
+        shared.check(stage="output", text="hello")
+    assert shared.check(stage="output", text="hello").action == "allow"
+
+
+def test_it_works_in_a_process_that_was_forked(server: Server) -> None:
+    shared = parapet(server)
+    shared.check(stage="output", text="hello")
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if shared.check(stage="output", text="hello").error == "" else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# asyncio
+
+
+def twin(server: Server, **settings: Any) -> Any:
+    return client.AsyncParapet(server.url, "gk_test", **{"timeout": 2.0, **settings})
+
+
+def test_it_checks_for_asyncio(server: Server) -> None:
+    server.answering = decides("block")
+    assert asyncio.run(twin(server).check(stage="output", text="hello")).action == "block"
+
+
+def test_it_answers_in_time_for_asyncio(server: Server) -> None:
+    server.answering = drip_body
+    verdict = asyncio.run(twin(server, timeout=0.15).check(stage="output", text="hello"))
+    assert verdict.error == "timeout"
+
+
+def test_it_works_in_one_event_loop_after_another(server: Server) -> None:
+    shared = twin(server)
+    said = [asyncio.run(shared.check(stage="output", text="hello")).error for _ in range(2)]
+    assert said == ["", ""]
+
+
+def test_it_lets_itself_be_cancelled(server: Server) -> None:
+    server.answering = lambda handler, _: time.sleep(1)
+
+    async def cancelled() -> None:
+        await asyncio.wait_for(twin(server).check(stage="output", text="hello"), 0.05)
+
+    with pytest.raises(asyncio.TimeoutError):
+        asyncio.run(cancelled())
+
+
+# guarded functions
+
+
+def echo(server: Server, **settings: Any) -> Callable[..., str]:
+    @client.guard(parapet(server), **settings)
+    def shout(times: int, text: str = "", *more: str, **named: str) -> str:
+        return " ".join([text, *more, *named.values()]).upper() * times
+
+    return shout
+
+
+def test_it_checks_what_goes_in_and_what_comes_out(server: Server) -> None:
+    echo(server, policies=["a"])(1, "hello")
+    assert server.asked == [
+        {"stage": "input", "text": "hello", "policies": ["a"]},
+        {"stage": "output", "text": "HELLO", "policies": ["a"]},
+    ]
+
+
+def test_it_hands_on_what_a_guarded_function_returns(server: Server) -> None:
+    assert echo(server)(2, "hello") == "HELLOHELLO"
+
+
+@pytest.mark.parametrize("word", ["hello", "HELLO"], ids=["input", "output"])
+@pytest.mark.parametrize("action", ["block", "escalate", "redact", "rewrite"])
+def test_it_raises_where_a_guarded_text_may_not_pass(
+    server: Server, word: str, action: str
+) -> None:
+    server.answering = blocks(word, action)
+    with pytest.raises(client.Blocked) as raised:
+        echo(server)(1, "hello")
+    assert raised.value.verdict.action == action
+
+
+@pytest.mark.parametrize("word", ["hello", "HELLO"], ids=["input", "output"])
+def test_it_returns_the_fallback_where_there_is_one(server: Server, word: str) -> None:
+    server.answering = blocks(word)
+    assert echo(server, fallback=None)(1, "hello") is None
+
+
+def test_it_never_calls_a_function_with_what_is_blocked(server: Server) -> None:
+    called: list[str] = []
+    server.answering = decides("block")
+    client.guard(parapet(server), fallback="")(lambda text: called.append(text) or "")("hello")
+    assert called == []
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [((1, "secret"), {}), ((1,), {"text": "secret"}), ((1,), {"other": "secret"})],
+    ids=["by place", "by name", "among others"],
+)
+def test_it_calls_a_function_with_the_redacted_text(
+    server: Server, args: tuple[Any, ...], named: dict[str, str]
+) -> None:
+    server.answering = blocks("secret", "redact", output="it")
+    assert echo(server)(*args, **named).strip() == "IT"
+
+
+def test_it_redacts_the_first_of_many_texts(server: Server) -> None:
+    server.answering = blocks("secret", "redact", output="it")
+
+    @client.guard(parapet(server))
+    def join(*texts: str) -> str:
+        return "-".join(texts)
+
+    assert join("secret", "b") == "it-b"
+
+
+def test_it_returns_a_rewritten_output(server: Server) -> None:
+    server.answering = blocks("HELLO", "rewrite", output="I cannot say that.")
+    assert echo(server)(1, "hello") == "I cannot say that."
+
+
+def test_it_returns_what_stands_in_for_a_rewritten_input(server: Server) -> None:
+    server.answering = blocks("hello", "rewrite", output="Let us talk of something else.")
+    assert echo(server)(1, "hello") == "Let us talk of something else."
+
+
+def test_it_asks_nothing_about_blank_texts(server: Server) -> None:
+    assert (echo(server)(1, " "), server.asked) == (" ", [])
+
+
+def test_it_calls_no_function_without_a_text_to_check(server: Server) -> None:
+    with pytest.raises(TypeError, match="no text argument"):
+        echo(server)(1)
+
+
+def test_it_hands_on_no_result_that_it_cannot_check(server: Server) -> None:
+    with pytest.raises(TypeError, match="no text"):
+        client.guard(parapet(server))(lambda text: {"answer": text})("hello")
+
+
+def test_it_guards_no_generators(server: Server) -> None:
+    def tokens(text: str) -> Iterator[str]:
+        yield text
+
+    with pytest.raises(TypeError, match="guard_stream"):
+        client.guard(parapet(server))(tokens)
+
+
+def test_it_wants_the_parapet_that_a_function_can_wait_for(server: Server) -> None:
+    async def answer(text: str) -> str:
+        return text
+
+    with pytest.raises(TypeError, match="AsyncParapet"):
+        client.guard(parapet(server))(answer)
+
+
+def echo_async(server: Server, **settings: Any) -> Callable[..., Any]:
+    @client.guard(twin(server), **settings)
+    async def shout(text: str) -> str:
+        return text.upper()
+
+    return shout
+
+
+@pytest.mark.parametrize("word", ["hello", "HELLO"], ids=["input", "output"])
+def test_it_guards_coroutine_functions(server: Server, word: str) -> None:
+    server.answering = blocks(word)
+    with pytest.raises(client.Blocked):
+        asyncio.run(echo_async(server)("hello"))
+
+
+def test_it_redacts_for_coroutine_functions(server: Server) -> None:
+    server.answering = blocks("secret", "redact", output="it")
+    assert asyncio.run(echo_async(server)("secret")) == "IT"
+
+
+def test_it_falls_back_for_coroutine_functions(server: Server) -> None:
+    server.answering = decides("block")
+    assert asyncio.run(echo_async(server, fallback="no")("hello")) == "no"
+
+
+# guarded streams
+
+
+class Source:
+    """A stream of tokens that knows whether it was closed."""
+
+    def __init__(self, *tokens: str) -> None:
+        self._tokens = iter(tokens)
+        self.closed = False
+
+    def __iter__(self) -> Source:
+        return self
+
+    def __next__(self) -> str:
+        return next(self._tokens)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+TOKENS = ("Hel", "lo. ", "This is", " bad. Real", "ly bad. ", "Bye")
+
+
+def passed(stream: Iterator[str]) -> str:
+    """What of a stream came out before it was blocked."""
+    out = ""
+    try:
+        for piece in stream:
+            out += piece
+    except client.Blocked:
+        pass
+    return out
+
+
+def test_it_hands_on_all_of_a_stream_that_may_pass(server: Server) -> None:
+    assert "".join(client.guard_stream(parapet(server), TOKENS)) == "".join(TOKENS)
+
+
+def test_it_checks_all_text_so_far_at_each_end_of_a_sentence(server: Server) -> None:
+    list(client.guard_stream(parapet(server), ["One. Tw", "o! ", "Three"], policies=["a"]))
+    assert server.asked == [
+        {"stage": "output", "text": text, "policies": ["a"]}
+        for text in ("One.", "One. Two!", "One. Two! Three")
+    ]
+
+
+def test_it_checks_only_so_often(server: Server) -> None:
+    list(client.guard_stream(parapet(server), ["A. ", "B. ", "C. ", "D. ", "E"], every=2))
+    assert [asked["text"] for asked in server.asked] == [
+        "A. B.",
+        "A. B. C. D.",
+        "A. B. C. D. E",
+    ]
+
+
+def test_it_never_yields_a_sentence_that_may_not_pass(server: Server) -> None:
+    server.answering = blocks("bad")
+    assert passed(client.guard_stream(parapet(server), TOKENS)) == "Hello."
+
+
+def test_it_never_yields_what_is_bad_only_together(server: Server) -> None:
+    server.answering = blocks("Be. Gone")
+    assert passed(client.guard_stream(parapet(server), ["Be. ", "Gone. ", "x"])) == "Be."
+
+
+def test_it_raises_where_a_stream_may_not_go_on(server: Server) -> None:
+    server.answering = blocks("bad")
+    with pytest.raises(client.Blocked):
+        list(client.guard_stream(parapet(server), TOKENS))
+
+
+@pytest.mark.parametrize("action", ["redact", "rewrite", "escalate", "block"])
+def test_it_yields_the_replacement_and_ends(server: Server, action: str) -> None:
+    server.answering = blocks("bad", action, output="x")
+    stream = client.guard_stream(parapet(server), TOKENS, replacement="[stopped]")
+    assert list(stream) == ["Hello.", "[stopped]"]
+
+
+def test_it_lets_a_flagged_stream_go_on(server: Server) -> None:
+    server.answering = decides("flag")
+    assert "".join(client.guard_stream(parapet(server), TOKENS)) == "".join(TOKENS)
+
+
+@pytest.mark.parametrize("tokens", [["no", " end", " here"], ["An end. ", "and more"], ["End.\n"]])
+def test_it_always_checks_the_whole_text_at_the_end(server: Server, tokens: list[str]) -> None:
+    list(client.guard_stream(parapet(server), tokens))
+    assert server.asked[-1]["text"] == "".join(tokens)
+
+
+def test_it_never_yields_a_last_part_that_may_not_pass(server: Server) -> None:
+    server.answering = blocks("bad")
+    assert passed(client.guard_stream(parapet(server), ["Fine. ", "But bad"])) == "Fine."
+
+
+def test_it_yields_nothing_where_a_closed_client_hears_nothing(server: Server) -> None:
+    server.answering = answers(b"", 500)
+    assert passed(client.guard_stream(parapet(server), TOKENS)) == ""
+
+
+@pytest.mark.parametrize("tokens", [[], ["", " "], ["\n", "\n"]])
+def test_it_asks_nothing_about_a_blank_stream(server: Server, tokens: list[str]) -> None:
+    out = "".join(client.guard_stream(parapet(server), tokens))
+    assert (out, server.asked) == ("".join(tokens), [])
+
+
+def test_it_finds_the_ends_in_texts_without_spaces(server: Server) -> None:
+    assert list(client.guard_stream(parapet(server), ["你好。再", "见。"])) == [
+        "你好。",
+        "再见。",
+    ]
+
+
+def test_it_takes_a_dot_in_a_number_for_no_end(server: Server) -> None:
+    list(client.guard_stream(parapet(server), ["It is 3.", "5 now"]))
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("word", ["bad", "nothing"], ids=["blocked", "whole"])
+def test_it_closes_the_source(server: Server, word: str) -> None:
+    server.answering = blocks(word)
+    source = Source(*TOKENS)
+    passed(client.guard_stream(parapet(server), source))
+    assert source.closed
+
+
+def test_it_closes_the_source_of_a_stream_that_nobody_reads_on(server: Server) -> None:
+    source = Source(*TOKENS)
+    stream = client.guard_stream(parapet(server), source)
+    next(stream)
+    stream.close()
+    assert source.closed
+
+
+def test_it_reads_no_further_than_to_what_is_blocked(server: Server) -> None:
+    server.answering = blocks("bad")
+    source = Source(*TOKENS)
+    passed(client.guard_stream(parapet(server), source))
+    assert list(source._tokens) == ["ly bad. ", "Bye"]
+
+
+class AsyncSource:
+    """The same for asyncio."""
+
+    def __init__(self, *tokens: str) -> None:
+        self._tokens = iter(tokens)
+        self.closed = False
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        try:
+            return next(self._tokens)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def passed_async(stream: AsyncIterator[str]) -> str:
+    out = ""
+    try:
+        async for piece in stream:
+            out += piece
+    except client.Blocked:
+        out += "!"
+    return out
+
+
+@pytest.mark.parametrize(
+    ("word", "out"),
+    [("nothing", "".join(TOKENS)), ("bad", "Hello.!"), ("Bye", "".join(TOKENS[:-1])[:-1] + "!")],
+    ids=["whole", "middle", "end"],
+)
+def test_it_guards_streams_of_asyncio(server: Server, word: str, out: str) -> None:
+    server.answering = blocks(word)
+    stream = client.guard_stream_async(twin(server), AsyncSource(*TOKENS))
+    assert asyncio.run(passed_async(stream)) == out
+
+
+def test_it_replaces_in_streams_of_asyncio(server: Server) -> None:
+    server.answering = blocks("bad")
+    stream = client.guard_stream_async(twin(server), AsyncSource(*TOKENS), replacement="...")
+    assert asyncio.run(passed_async(stream)) == "Hello...."
+
+
+def test_it_closes_the_source_of_asyncio(server: Server) -> None:
+    server.answering = blocks("bad")
+    source = AsyncSource(*TOKENS)
+    asyncio.run(passed_async(client.guard_stream_async(twin(server), source)))
+    assert source.closed
