@@ -210,7 +210,9 @@ def test_the_settings_page_saves_with_empty_targets(owner: Any, policy: Policy) 
         "audit_fraction": "0.2",
         "audit_share": "0.5",
         "mode": "enforce",
+        "rollout": "50",
         "on_failure": "open",
+        "safe_completion": "No.",
         "level": "platform",
     }
     assert factories.page_client(owner).post("/policies/doses/settings/", fields).status_code == 302

@@ -677,6 +677,11 @@ def test_it_always_checks_the_whole_text_at_the_end(server: Server, tokens: list
     assert server.asked[-1]["text"] == "".join(tokens)
 
 
+def test_it_checks_the_whole_text_at_the_end_even_where_it_was_just_checked(server: Server) -> None:
+    list(client.guard_stream(parapet(server), ["End.\n"]))
+    assert [asked["text"] for asked in server.asked] == ["End.\n", "End.\n"]
+
+
 def test_it_never_yields_a_last_part_that_may_not_pass(server: Server) -> None:
     server.answering = blocks("bad")
     assert passed(client.guard_stream(parapet(server), ["Fine. ", "But bad"])) == "Fine."

@@ -19,12 +19,14 @@ from apps.accounts.actor import Actor, task_actor
 from apps.accounts.models import ApiToken
 from apps.corpus import importing
 from apps.corpus.models import PolicyExample
+from apps.evidence import cases
 from apps.evidence.models import Evaluation
+from apps.guardrails import configuring
 from apps.labeling import queue
 from apps.policies import services
 from apps.policies.models import Policy
 from apps.policies.permissions import load_policy
-from apps.runtime import checking
+from apps.runtime import canaries, checking, incidents
 from apps.runtime.models import Decision
 from apps.training import runs
 from tests import factories
@@ -150,6 +152,18 @@ def make_space(slug: str, *, policies: str = "") -> Space:
         "member": made["spare"].membership_id,
         "token": token.pk,
         "decision": decision.pk,
+        "exception": configuring.make_exception(
+            owner, policy=policy, rule="", phrase="a phrase", reason="matrix", days=1
+        ).pk,
+        "case": cases.add_case(
+            owner, policy=policy, text="a text", expected="complies", why="matrix"
+        ).pk,
+        "incident": incidents.open_incident(
+            owner, policy=policy, text="an incident", expected="violates"
+        ).pk,
+        "canary": canaries.add_canary(
+            made["admin"], stage="output", text="a canary", expected="allow"
+        ).pk,
     }
     return space
 
@@ -225,12 +239,13 @@ def request_of(route: str, method: str, space: Space) -> dict[str, Any]:
             "content_type": "application/x-ndjson",
             "query": {"policy": space.policy.slug, "source": "matrix"},
         }
-    if route.startswith("api:"):
-        headers = {"If-Match": "*"} if route == "api:draft" else {}
+    if route.startswith("api:") or route == "moderations":
+        headers = {"If-Match": "*"} if route in ("api:draft", "api:guardrail") else {}
         return {"data": json.dumps(made), "content_type": "application/json", "headers": headers}
     return {"data": made}
 
 
+WORDS = {"key": "words", "kind": "keywords", "settings": {"words": ["dose"]}}
 _FILTERED = ("api:examples", "api:labels")
 
 
@@ -252,6 +267,35 @@ def _bodies(space: Space) -> dict[tuple[str, str], Any]:
         ("api:skip", "POST"): {"reason": "cannot judge"},
         ("api:run_cancel", "POST"): {},
         ("api:check", "POST"): {"stage": "output", "text": "a text"},
+        ("api:check_batch", "POST"): {"items": [{"stage": "output", "text": "a text"}]},
+        ("api:check_stream", "POST"): {"stream": "matrix", "number": 1, "chunk": "A text."},
+        ("moderations", "POST"): {"input": "a text"},
+        ("api:replay", "POST"): {"text": "a text"},
+        ("api:feedback", "POST"): {"verdict": "right"},
+        ("api:incident", "PATCH"): {"act": "dismiss", "why": "matrix"},
+        ("api:canaries", "POST"): {"stage": "output", "text": "a text", "expected": "allow"},
+        ("api:kill_switch", "PUT"): {"on": False, "reason": "matrix"},
+        ("api:kept_texts", "PUT"): {"share": 0.5, "days": 3},
+        ("api:guardrail", "PUT"): {"checks": [WORDS]},
+        ("api:guardrail_try", "POST"): {"text": "a text"},
+        ("api:guardrail_effect", "POST"): {"checks": [WORDS]},
+        ("api:exceptions", "POST"): {"phrase": "another", "reason": "matrix"},
+        ("api:cases", "POST"): {"text": "a text", "expected": "complies", "why": "matrix"},
+        ("api:taxonomies", "POST"): {"slug": "own", "name": "Own", "categories": [{"code": "a"}]},
+        ("api:mappings", "PUT"): {"source": "llama_guard/S1", "targets": ["openai/violence"]},
+        ("guardrails:checks", "POST"): {"checks-1-kind": "classifier", "checks-1-key": "one"},
+        ("guardrails:exceptions", "POST"): {"phrase": "x", "reason": "matrix", "days": "1"},
+        ("guardrails:end_exception", "POST"): {},
+        ("evidence:add_case", "POST"): {"text": "a", "expected": "complies", "why": "matrix"},
+        ("evidence:withdraw_case", "POST"): {},
+        ("runtime:playground", "POST"): {"text": "a text", "stage": "output"},
+        ("runtime:replay", "POST"): {"text": "a text"},
+        ("runtime:feedback", "POST"): {"verdict": "right"},
+        ("runtime:move_incident", "POST"): {"act": "dismiss", "why": "matrix"},
+        ("runtime:kill_switch", "POST"): {"on": "false", "reason": "matrix"},
+        ("runtime:keep_texts", "POST"): {"share": "50", "days": "3"},
+        ("runtime:add_canary", "POST"): {"stage": "output", "text": "a", "expected": "allow"},
+        ("runtime:remove_canary", "POST"): {},
         ("api:members", "POST"): {"email": f"new@{space.slug}.example", "role": "annotator"},
         ("api:member", "PATCH"): {"role": "owner"},
         ("api:tokens", "POST"): {"member": str(member), "name": "new", "scopes": ["read"]},
@@ -272,7 +316,9 @@ def _bodies(space: Space) -> dict[tuple[str, str], Any]:
             "audit_fraction": "0.3",
             "audit_share": "0.3",
             "mode": "shadow",
+            "rollout": "100",
             "on_failure": "closed",
+            "safe_completion": "Sorry.",
             "level": "application",
         },
         ("policies:set_role", "POST"): {"member": str(member), "role": "annotator"},

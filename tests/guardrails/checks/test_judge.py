@@ -857,11 +857,15 @@ def test_it_tries_a_rested_judge_with_one_call(
     assert said == "judge_resting"
 
 
-def test_it_never_lets_a_judge_rest_for_what_texts_did(judge: Judge) -> None:
-    answers = [says("what?"), lambda handler, _: handler.reply(b"", 400)]
-    judge.answering = lambda handler, body: answers[len(judge.asked) % 2](handler, body)
+@pytest.mark.parametrize(
+    "answering",
+    [says("what?"), *(lambda h, _, s=status: h.reply(b"", s) for status in (400, 413, 422))],
+    ids=["no verdict", "400", "413", "422"],
+)
+def test_it_never_lets_a_judge_rest_for_what_texts_did(judge: Judge, answering: Answering) -> None:
+    judge.answering = answering
     ask = check(judge.url)
-    said = [ask(Subject(f"text {number}")).failed for number in range(12)]
+    said = [ask(Subject(f"text {number}")).failed for number in range(7)]
     assert "judge_resting" not in said
 
 

@@ -88,6 +88,11 @@ def test_invisible_characters_do_not_hide_a_secret(evaluate: Evaluate, hidden: s
     assert marked(evaluate, f"a {token} b") == [token]
 
 
+@pytest.mark.parametrize("behind", ["", "a", "ab", "abc", ".", ".a"])
+def test_what_touches_a_web_token_does_not_hide_it(evaluate: Evaluate, behind: str) -> None:
+    assert evaluate(Subject(JWT + behind)).reason == "1 JSON Web Token"
+
+
 def test_it_marks_a_private_key_to_its_end(evaluate: Evaluate) -> None:
     body = "\n".join([A[:64]] * 5)
     key = f"-----BEGIN RSA PRIVATE KEY-----\n{body}\nabc=\n-----END RSA PRIVATE KEY-----"

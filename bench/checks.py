@@ -1,0 +1,165 @@
+"""How fast the check API answers: sequential, under 8 callers, and beside a retrain.
+
+Starts Parapet as `make run` does, with 10 policies of one classifier and 10 regular expressions
+each, and sends texts of 1 kB. The load generator shares the machine's cores.
+
+    python bench/checks.py [--checks 2000] [--beside 10000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from bench.speed import import_lines, lines, make_policy, next_item, spread, submit, texts
+from tests.running import Running, running, wait_for
+
+POLICIES = 10
+PATTERNS = 10
+
+
+def guard(api: httpx.Client, slug: str, number: int) -> None:
+    """A policy with a trained classifier and its patterns, enforced."""
+    make_policy(api, slug, audit_fraction=0.2, audit_share=0.2)
+    import_lines(api, slug, lines(texts(200, 400, seed=number)))
+    for _ in range(80):
+        item = next_item(api, slug)
+        assert item is not None
+        submit(api, item, bring_next=False)
+    run = api.post(f"policies/{slug}/runs").json()
+    done = wait_for(lambda: _ended(api, run["id"]), seconds=120, every=0.3)
+    assert done == "succeeded", done
+    patterns = [rf"\b{slug}-secret-{n}-\d{{4,}}\b" for n in range(PATTERNS)]
+    content = {
+        "checks": [
+            {"key": "classifier", "kind": "classifier"},
+            {"key": "patterns", "kind": "regex", "settings": {"patterns": patterns}},
+        ]
+    }
+    api.put(f"policies/{slug}/guardrail", json=content, headers={"If-Match": "*"}).raise_for_status()
+    api.post(f"policies/{slug}/guardrail/publish", json={}).raise_for_status()
+    api.patch(f"policies/{slug}", json={"settings": {"mode": "enforce"}}).raise_for_status()
+
+
+def _ended(api: httpx.Client, run: str) -> str | None:
+    status = str(api.get(f"runs/{run}").json()["status"])
+    return status if status not in ("queued", "running") else None
+
+
+class Caller:
+    """One kept connection, with as little of its own as can be."""
+
+    def __init__(self, site: Running, key: str) -> None:
+        host = site.address.removeprefix("http://")
+        self.connection = http.client.HTTPConnection(host)
+        self.headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+
+    def check(self, body: bytes) -> float:
+        """Seconds that one check took; raises when it was not answered."""
+        started = time.perf_counter()
+        self.connection.request("POST", "/api/v1/check", body, self.headers)
+        answer = self.connection.getresponse()
+        data = answer.read()
+        took = time.perf_counter() - started
+        assert answer.status == 200, data[:300]
+        return took
+
+
+def bodies(count: int) -> list[bytes]:
+    rows = texts(count, 1000, seed=4711)
+    return [json.dumps({"stage": "output", "text": row["output"]}).encode() for row in rows]
+
+
+def sequential(caller: Caller, count: int) -> list[float]:
+    given = bodies(200)
+    for body in given[:50]:
+        caller.check(body)
+    return [caller.check(given[n % len(given)]) for n in range(count)]
+
+
+def together(site: Running, key: str, callers: int, seconds: float) -> tuple[list[float], float]:
+    """Latencies of all callers, and checks a second."""
+    taken: list[float] = []
+    until = time.perf_counter() + seconds
+
+    def work(seed: int) -> None:
+        caller, given = Caller(site, key), bodies(100)
+        while time.perf_counter() < until:
+            taken.append(caller.check(given[(seed + len(taken)) % len(given)]))
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(callers)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return taken, len(taken) / (time.perf_counter() - started)
+
+
+def in_process() -> None:
+    """`decide` and the features by themselves."""
+    from apps.guardrails.learning import features
+    from apps.runtime.decide import Finding, decide
+
+    text = next(iter(texts(1, 1000)))["output"]
+    found = [Finding(f"p{n}", "application", "disallowed", "block", "c") for n in range(10)]
+    for name, act in (
+        ("features of 1 kB", lambda: features.extract([text])),
+        ("decide on 10 findings", lambda: decide(found)),
+    ):
+        taken = []
+        for _ in range(500):
+            started = time.perf_counter()
+            act()
+            taken.append(time.perf_counter() - started)
+        print(f"{name}: {spread(taken)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checks", type=int, default=2000)
+    parser.add_argument("--beside", type=int, default=0, help="labels of a retrain beside it")
+    given = parser.parse_args()
+    with running() as site:
+        site.workspace("bench")
+        api = site.client("admin@bench.example", "bench")
+        for number in range(POLICIES):
+            guard(api, f"p{number}", number)
+        time.sleep(2)
+        key = api.headers["Authorization"].removeprefix("Bearer ")
+        taken = sequential(Caller(site, key), given.checks)
+        print(f"sequential, {POLICIES} policies: {spread(taken)}")
+        taken, rate = together(site, key, 8, 10)
+        print(f"8 callers: {rate:.0f} checks a second, {spread(taken)}")
+        if given.beside:
+            beside(site, api, key, given.beside)
+    in_process()
+
+
+def beside(site: Running, api: Any, key: str, labels: int) -> None:
+    """The same, one after the other, while a retrain of so many labels runs."""
+    make_policy(api, "large", audit_fraction=0.05, audit_share=0.0, mode="off")
+    import_lines(api, "large", lines(texts(int(labels * 1.2), 200, seed=99)))
+    for _ in range(labels):
+        item = next_item(api, "large")
+        if item is None:
+            break
+        submit(api, item, bring_next=False)
+    run = api.post("policies/large/runs").json()["id"]
+    caller, given, taken = Caller(site, key), bodies(200), []
+    while _ended(api, run) is None:
+        taken += [caller.check(given[n % len(given)]) for n in range(50)]
+    print(f"beside a retrain of {labels:,} labels ({len(taken)} checks): {spread(taken)}")
+
+
+if __name__ == "__main__":
+    main()
