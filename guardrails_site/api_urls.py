@@ -16,6 +16,10 @@ from guardrails_site.views import SchemaView
 app_name = "api"
 
 urlpatterns = [
+    # first, for it is asked with every message
+    path("check", runtime.Check.as_view(), name="check"),
+    path("check/batch", runtime.CheckBatch.as_view(), name="check_batch"),
+    path("check/stream", runtime.CheckStream.as_view(), name="check_stream"),
     path("policies", policies.PolicyList.as_view(), name="policies"),
     path("policies/<slug:slug>", policies.PolicyDetail.as_view(), name="policy"),
     path("policies/<slug:slug>/draft", policies.PolicyDraftDetail.as_view(), name="draft"),
@@ -87,9 +91,6 @@ urlpatterns = [
         evidence.EvaluationItems.as_view(),
         name="evaluation_items",
     ),
-    path("check", runtime.Check.as_view(), name="check"),
-    path("check/batch", runtime.CheckBatch.as_view(), name="check_batch"),
-    path("check/stream", runtime.CheckStream.as_view(), name="check_stream"),
     path("decisions", runtime.DecisionList.as_view(), name="decisions"),
     path("decisions/<uuid:decision>", runtime.DecisionDetail.as_view(), name="decision"),
     path("decisions/<uuid:decision>/replay", runtime.DecisionReplay.as_view(), name="replay"),

@@ -7,8 +7,8 @@ from apps.runtime.moderations import Moderations
 from guardrails_site import views
 
 urlpatterns = [
-    path("", views.home, name="home"),
     path("api/v1/", include("guardrails_site.api_urls")),
+    path("", views.home, name="home"),
     path("v1/moderations", Moderations.as_view(), name="moderations"),
     path("metrics", Metrics.as_view(), name="metrics"),
     path("api/docs/", views.api_docs, name="api_docs"),

@@ -58,6 +58,7 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
     """How the schema describes a token."""
 
     target_class = "apps.accounts.authentication.BearerToken"
+    match_subclasses = True
     name = "token"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from apps.base.problems import FieldError, Problem
@@ -99,8 +101,13 @@ def built(check: CheckSettings) -> Evaluate:
     Raises:
         Problem: for settings that its kind does not take.
     """
-    kind = KINDS[check.kind]
-    return kind.build(validate(kind, check.settings))
+    return _built(check.kind, json.dumps(check.settings, sort_keys=True))
+
+
+# the same settings are the same check, with whatever it keeps (a judge's answers and its rests)
+@lru_cache(maxsize=500)
+def _built(kind: str, settings: str) -> Evaluate:
+    return KINDS[kind].build(validate(KINDS[kind], json.loads(settings)))
 
 
 def threshold(check: CheckSettings) -> float:

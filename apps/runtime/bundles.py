@@ -18,6 +18,7 @@ from uuid import UUID
 from django.db import DatabaseError, connection
 
 from apps.accounts.models import Workspace
+from apps.accounts.tokens import forget_known
 from apps.base.prepared import prepared
 from apps.base.problems import Problem
 from apps.guardrails.assembling import (
@@ -28,6 +29,9 @@ from apps.guardrails.assembling import (
     rules_by_key,
     strictest_action,
 )
+from apps.guardrails.checks.interface import Subject
+from apps.guardrails.guarding import look, score_all
+from apps.guardrails.learning.panel import Panel
 from apps.guardrails.models import ModelVersion
 from apps.policies.models import Policy
 from apps.policies.taxonomies import mappings_of
@@ -48,6 +52,7 @@ class Served:
 
 @dataclass
 class _Kept:
+    sequence: int
     state: list[tuple[Any, ...]]
     bundle: Bundle
     looked: float
@@ -103,6 +108,7 @@ def build(workspace: Workspace) -> Bundle:
         [ServedBundle(id=name, workspace=workspace, manifest=manifest)], ignore_conflicts=True
     )
     kept = Retention.objects.filter(workspace=workspace).first()
+    _warm(guards, panel)
     return Bundle(
         id=name,
         guards=guards,
@@ -112,6 +118,15 @@ def build(workspace: Workspace) -> Bundle:
         kept_share=kept.share if kept else 0.0,
         kept_days=kept.days if kept else 0,
     )
+
+
+def _warm(guards: Sequence[Guard], panel: Panel | None) -> None:
+    """Let every check that runs here look once, so that no caller pays for its first time."""
+    subjects = score_all(panel, [Subject("A text to warm up with: é, 1 2 3, a@b.example.")])
+    for guard in guards:
+        for check in guard.guardrail.checks:
+            if not check.remote:
+                look(guard.guardrail, check, subjects, panel)
 
 
 def _guard(policy: Policy, parts: Parts, problem: str) -> Guard:
@@ -175,13 +190,18 @@ def _id(manifest: Mapping[str, Any]) -> str:
 def _renew(workspace: Workspace) -> _Kept:
     kept = _kept.get(workspace.pk)
     try:
-        state = _state(workspace)
-        if kept is None or kept.state != state or kept.stale:
-            bundle = build(workspace)
-            if kept is not None and _lost(kept.bundle, bundle):
-                kept.looked, kept.stale = time.monotonic(), "model_refused"
-                return kept
-            kept = _Kept(state, bundle, 0.0)
+        # whatever changes is in the audit trail: one number says that nothing did
+        sequence = _sequence(workspace)
+        if kept is None or kept.stale or sequence != kept.sequence:
+            forget_known(workspace.pk)
+            state = _state(workspace)
+            if kept is None or kept.stale or state != kept.state:
+                bundle = build(workspace)
+                if kept is not None and _lost(kept.bundle, bundle):
+                    kept.looked, kept.stale = time.monotonic(), "model_refused"
+                    return kept
+                kept = _Kept(sequence, state, bundle, 0.0)
+            kept.sequence = sequence
     except DatabaseError:
         if kept is None:
             raise Problem(
@@ -198,9 +218,17 @@ def _renew(workspace: Workspace) -> _Kept:
     return kept
 
 
+def _sequence(workspace: Workspace) -> int:
+    with prepared(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT sequence FROM accounts_audithead WHERE workspace_id = %s", [workspace.pk]
+        )
+        return int(cursor.fetchone()[0])
+
+
 def _state(workspace: Workspace) -> list[tuple[Any, ...]]:
     """What, when it changes, makes another bundle; one row a policy, and the kill switch."""
-    with prepared(), connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(_STATE, {"workspace": workspace.pk})
         return list(cursor.fetchall())
 

@@ -15,6 +15,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.accounts.authentication import KnownBearerToken, PageSession
 from apps.accounts.endpoint import Endpoint
 from apps.base.problems import Problem
 from apps.policies.taxonomies import BUILT_IN, translate
@@ -58,6 +59,7 @@ class ModerationShape(serializers.Serializer):
 class Moderations(Endpoint):
     """Judge texts as OpenAI's moderation endpoint does; only enforced policies flag."""
 
+    authentication_classes = [KnownBearerToken, PageSession]
     requires = {"POST": "check.run"}
 
     @extend_schema(request=ModerationIn, responses=ModerationShape)

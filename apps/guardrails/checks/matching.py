@@ -14,6 +14,8 @@ from apps.guardrails.checks.interface import Span, Subject
 MAXIMUM_MEMORY = 8 * 2**20
 MAXIMUM_PATTERN = 1_000
 _MOST_MATCHES = 200
+_LONGEST_TOGETHER = 3_000
+"""Characters of all patterns, above which one automaton of all of them outgrows its memory."""
 
 
 class PatternRefused(ValueError):
@@ -104,6 +106,8 @@ def _any_of(patterns: Sequence[str], options: re2.Options) -> re2._Regexp | None
     A plain pattern goes on with a slower engine then. An open \Q would swallow what follows it.
     """
     if len(patterns) < 2 or any(r"\Q" in pattern for pattern in patterns):
+        return None
+    if sum(map(len, patterns)) > _LONGEST_TOGETHER:
         return None
     try:
         return re2.compile("|".join(f"(?:{pattern})" for pattern in patterns).encode(), options)
