@@ -107,7 +107,7 @@ def add_case(request: HttpRequest, policy: Policy) -> HttpResponseBase:
             policy=policy,
             text=request.POST.get("text", "").replace("\r\n", "\n"),
             expected=request.POST.get("expected", ""),
-            why=request.POST.get("why", ""),
+            why=request.POST.get("why", "").replace("\r\n", "\n"),
         )
     except Problem as problem:
         shown = paginate_sequence(cases.run_cases(policy), cursor="", size=25)

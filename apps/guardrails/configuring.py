@@ -152,7 +152,7 @@ def make_exception(
     exception = RuleException.objects.create(
         policy=policy,
         rule=rule,
-        phrase=phrase.strip(),
+        phrase=phrase if phrase.strip() else "",
         text_hash=text_hash(bytes(policy.workspace.split_key), text) if text.strip() else None,
         reason=reason,
         made_by=actor.label,

@@ -9,7 +9,7 @@ from apps.guardrails.learning import features
 from apps.guardrails.models import ModelVersion
 
 MOST_SHOWN = 8
-LONGEST_EXPLAINED = 20_000
+LONGEST_EXPLAINED = 5_000
 
 
 @dataclass(frozen=True)

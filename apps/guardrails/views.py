@@ -79,9 +79,9 @@ def exceptions(request: HttpRequest, policy: Policy) -> HttpResponseBase:
                 viewer(request),
                 policy=policy,
                 rule=request.POST.get("rule", ""),
-                phrase=request.POST.get("phrase", ""),
+                phrase=request.POST.get("phrase", "").replace("\r\n", "\n"),
                 text=request.POST.get("text", "").replace("\r\n", "\n"),
-                reason=request.POST.get("reason", ""),
+                reason=request.POST.get("reason", "").replace("\r\n", "\n"),
                 days=int(days) if days.isdecimal() and len(days) < 5 else 0,
             )
         except Problem as found:

@@ -16,7 +16,7 @@ from apps.accounts.pages import page, viewer
 from apps.accounts.permissions import allowed
 from apps.base.keyset import paginate
 from apps.base.problems import NotFound, Problem
-from apps.policies import forms, services
+from apps.policies import forms, services, taxonomies
 from apps.policies.api import load_version
 from apps.policies.models import Policy, PolicyVersion
 from apps.policies.permissions import load_policy
@@ -160,8 +160,72 @@ def settings(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         "tab": "settings",
         "form": form,
         "people": _people(policy),
+        "known": sorted(taxonomies.known_categories(policy.workspace)),
     }
     return render(request, "policies/settings.html", context, status=400 if form.errors else 200)
+
+
+@page("policies.edit", load=load_policy, methods=("POST",))
+def set_categories(request: HttpRequest, policy: Policy) -> HttpResponseBase:
+    """Say which categories of taxonomies the policy stands for."""
+    services.set_categories(
+        viewer(request), policy=policy, categories=request.POST.getlist("categories")
+    )
+    messages.success(request, "The categories are saved.")
+    return redirect("policies:settings", policy.slug)
+
+
+@page("policies.list")
+def taxonomy_list(request: HttpRequest) -> HttpResponseBase:
+    """The taxonomies, and what their categories mean in each other."""
+    return _taxonomies(request)
+
+
+@page("taxonomies.edit", methods=("POST",))
+def add_taxonomy(request: HttpRequest) -> HttpResponseBase:
+    """A taxonomy of the workspace's own: one category a line, `code` or `code = name`."""
+    lines = request.POST.get("lines", "").replace("\r\n", "\n").split("\n")
+    pairs = [line.partition("=") for line in lines if line.strip()]
+    try:
+        taxonomies.add_taxonomy(
+            viewer(request),
+            slug=request.POST.get("slug", ""),
+            name=request.POST.get("name", "").replace("\r\n", "\n"),
+            categories=[{"code": c.strip(), "name": n.strip()} for c, _, n in pairs],
+        )
+    except Problem as problem:
+        return _taxonomies(request, problem)
+    messages.success(request, "The taxonomy is added.")
+    return redirect("policies:taxonomies")
+
+
+@page("taxonomies.edit", methods=("POST",))
+def map_category(request: HttpRequest) -> HttpResponseBase:
+    """Say what a category means in other taxonomies."""
+    try:
+        taxonomies.map_category(
+            viewer(request),
+            source=request.POST.get("source", ""),
+            targets=request.POST.getlist("targets"),
+        )
+    except Problem as problem:
+        return _taxonomies(request, problem)
+    messages.success(request, "The mapping is saved.")
+    return redirect("policies:taxonomies")
+
+
+def _taxonomies(request: HttpRequest, problem: Problem | None = None) -> HttpResponseBase:
+    actor = viewer(request)
+    context = {
+        "taxonomies": taxonomies.taxonomies_of(actor.workspace).values(),
+        "mappings": sorted(taxonomies.mappings_of(actor.workspace).items()),
+        "known": sorted(taxonomies.known_categories(actor.workspace)),
+        "may_edit": allowed(actor, "taxonomies.edit"),
+        "problem": problem,
+        "given": request.POST,
+    }
+    status = problem.status if problem else 200
+    return render(request, "policies/taxonomies.html", context, status=status)
 
 
 @page("policies.edit", load=load_policy, methods=("POST",))

@@ -192,13 +192,13 @@ def _renew(workspace: Workspace) -> _Kept:
     try:
         # whatever changes is in the audit trail: one number says that nothing did
         sequence = _sequence(workspace)
-        if kept is None or kept.stale or sequence != kept.sequence:
+        if kept is None or kept.stale or _refused(kept.bundle) or sequence != kept.sequence:
             forget_known(workspace.pk)
             state = _state(workspace)
-            if kept is None or kept.stale or state != kept.state:
+            if kept is None or kept.stale or _refused(kept.bundle) or state != kept.state:
                 bundle = build(workspace)
                 if kept is not None and _lost(kept.bundle, bundle):
-                    kept.looked, kept.stale = time.monotonic(), "model_refused"
+                    kept.looked, kept.stale = time.monotonic(), "refused"
                     return kept
                 kept = _Kept(sequence, state, bundle, 0.0)
             kept.sequence = sequence
@@ -259,10 +259,14 @@ def _lost(before: Bundle, now: Bundle) -> bool:
         for check in guard.guardrail.checks
         if check.evaluate is not None
     }
-    refused = ("model_refused", "check_refused")
-    return any(
-        (guard.policy, check.key) in could
-        for guard in now.guards
+    return bool(could & _refused(now))
+
+
+def _refused(bundle: Bundle) -> set[tuple[str, str]]:
+    """Checks (of a policy, by key) that are there and cannot be served: a file may come back."""
+    return {
+        (guard.policy, check.key)
+        for guard in bundle.guards
         for check in guard.guardrail.checks
-        if check.problem in refused
-    )
+        if check.problem in ("model_refused", "check_refused")
+    }

@@ -22,6 +22,7 @@ from apps.accounts import serializers as accounts_shapes
 from apps.corpus import forms as corpus_forms
 from apps.corpus import importing
 from apps.corpus import serializers as corpus_shapes
+from apps.evidence import serializers as evidence_shapes
 from apps.guardrails import serializers as guardrails_shapes
 from apps.labeling import serializers as labeling_shapes
 from apps.policies import forms as policies_forms
@@ -270,6 +271,56 @@ def source_by_page(field: str, shown: str) -> Door:
     return door
 
 
+def kept_by(path: str, body: dict[str, Any], field: str, read: str = "") -> Door:
+    """A text that the API keeps in a list of the policy (path below it) or of the workspace."""
+
+    def door(world: World, text: str) -> tuple[Any, Callable[[], Any]]:
+        place = path.format(slug=world.own.policy.slug)
+        answer = _api(world).post(place, {**body, field: text})
+        return answer, lambda: _made(world, place, answer)[read or field]
+
+    return door
+
+
+def _made(world: World, place: str, answer: Any) -> Any:
+    rows = factories.walk_list(_api(world), place)
+    return next(row for row in rows if row["id"] == answer.json()["id"])
+
+
+def kept_by_page(path: str, body: dict[str, str], field: str, listed: str) -> Door:
+    def door(world: World, text: str) -> tuple[Any, Callable[[], Any]]:
+        slug = world.own.policy.slug
+        answer = form(_page(world), path.format(slug=slug), {**body, field: text})
+        rows = factories.walk_list(_api(world), listed.format(slug=slug))
+        newest = max(rows, key=lambda row: row["id"])
+        return answer, lambda: newest[field]
+
+    return door
+
+
+def kill_switch_reason(world: World, text: str) -> tuple[Any, Callable[[], Any]]:
+    answer = _api(world).put("kill-switch", {"on": False, "reason": text})
+    return answer, lambda: _api(world).get("kill-switch").json()["reason"]
+
+
+def listed_words(world: World, text: str) -> tuple[Any, Callable[[], Any]]:
+    place = f"policies/{world.own.policy.slug}/guardrail"
+    check = {"key": "words", "kind": "keywords", "settings": {"words": [text]}}
+    answer = _api(world).put(place, {"checks": [check]}, **{"If-Match": "*"})
+    draft_of = lambda: _api(world).get(place).json()["draft"]  # noqa: E731
+    return answer, lambda: draft_of()["checks"][0]["settings"]["words"][0]
+
+
+def taxonomy_name(world: World, text: str) -> tuple[Any, Callable[[], Any]]:
+    body = {"slug": "hostile", "name": text, "categories": [{"code": "a"}]}
+    answer = _api(world).post("taxonomies", body)
+    return answer, lambda: next(
+        row["name"] for row in _api(world).get("taxonomies").json() if row["slug"] == "hostile"
+    )
+
+
+CASES, EXCEPTIONS = "policies/{slug}/cases", "policies/{slug}/exceptions"
+
 # Each keeps what it takes; "page" ones may turn CRLF into LF.
 DOORS: dict[str, Door] = {
     "policy name": policy_name,
@@ -309,6 +360,23 @@ DOORS: dict[str, Door] = {
     "licence": source_licence,
     "source (page)": source_by_page("source", "name"),
     "licence (page)": source_by_page("licence", "licence"),
+    "case": kept_by(CASES, {"expected": "complies", "why": "x"}, "text"),
+    "why of a case": kept_by(CASES, {"expected": "complies", "text": "x"}, "why"),
+    "case (page)": kept_by_page(
+        "/policies/{slug}/cases/add/", {"expected": "complies", "why": "x"}, "text", CASES
+    ),
+    "phrase": kept_by(EXCEPTIONS, {"reason": "x"}, "phrase"),
+    "reason of an exception": kept_by(EXCEPTIONS, {"phrase": "x"}, "reason"),
+    "reason of an exception (page)": kept_by_page(
+        "/policies/{slug}/exceptions/", {"phrase": "x", "days": "1"}, "reason", EXCEPTIONS
+    ),
+    "canary": kept_by("canaries", {"stage": "output", "expected": "allow"}, "text"),
+    "canary (page)": kept_by_page(
+        "/serving/canaries/", {"stage": "output", "expected": "allow"}, "text", "canaries"
+    ),
+    "reason of the kill switch": kill_switch_reason,
+    "listed words": listed_words,
+    "taxonomy": taxonomy_name,
 }
 
 
@@ -353,6 +421,37 @@ CHOOSING: dict[tuple[str, str], list[list[str]]] = {
     ("api:draft", "PUT"): [["stages"], ["rules"]],
     ("api:roles", "PUT"): [["member"], ["role"]],
     ("api:check", "POST"): [["stage"], ["policies"], ["messages"], ["tool_call"], ["passages"]],
+    ("api:check_batch", "POST"): [["items"]],
+    ("api:check_stream", "POST"): [["stream"], ["chunk"], ["number", "final", "stage"]],
+    ("moderations", "POST"): [["input"], ["model"]],
+    ("api:replay", "POST"): [["text"], ["messages"], ["tool_call"], ["passages"]],
+    ("api:feedback", "POST"): [["verdict"], ["note"], ["policy"], ["text"]],
+    ("api:incident", "PATCH"): [["act"], ["why"]],
+    ("api:kept_texts", "PUT"): [["share"], ["days"]],
+    ("api:guardrail", "PUT"): [["checks"], ["gate"]],
+    ("api:guardrail_publish", "POST"): [["note"]],
+    ("api:guardrail_try", "POST"): [["text"], ["content"]],
+    ("api:exceptions", "POST"): [["rule"], ["days"], ["text"]],
+    ("api:cases", "POST"): [["expected"]],
+    ("api:canaries", "POST"): [["stage"], ["expected"]],
+    ("api:kill_switch", "PUT"): [["on"]],
+    ("api:taxonomies", "POST"): [["slug"], ["categories"]],
+    ("api:mappings", "PUT"): [["source"], ["targets"]],
+    ("guardrails:checks", "POST"): [
+        ["add", "revision", "checks-1-kind", "checks-1-key", "checks-1-rule", "gate-kind"],
+        ["text", "try"],
+    ],
+    ("guardrails:restore", "POST"): [["version"]],
+    ("guardrails:exceptions", "POST"): [["rule", "days"], ["phrase"], ["text"]],
+    ("evidence:publish_guardrail", "POST"): [["note"]],
+    ("evidence:add_case", "POST"): [["expected"], ["why"]],
+    ("runtime:playground", "POST"): [["stage"], ["text"]],
+    ("runtime:replay", "POST"): [["text"]],
+    ("runtime:feedback", "POST"): [["verdict"], ["policy"], ["note"], ["text"]],
+    ("runtime:move_incident", "POST"): [["act"], ["why"]],
+    ("runtime:kill_switch", "POST"): [["on"], ["reason"]],
+    ("runtime:keep_texts", "POST"): [["share"], ["days"]],
+    ("runtime:add_canary", "POST"): [["stage", "expected"]],
     ("api:labels", "POST"): [["lease"], ["verdict"], ["rules"], ["severity", "seconds", "next"]],
     ("api:members", "POST"): [["email"], ["role"]],
     ("api:member", "PATCH"): [["role"]],
@@ -374,16 +473,21 @@ CHOOSING: dict[tuple[str, str], list[list[str]]] = {
     ("policies:settings", "POST"): [[
         "target_false_positive_rate", "target_recall", "target_cost_ratio", "retrain_after",
         "retrain_every_hours", "audit_fraction", "audit_share", "mode", "on_failure", "level",
+        "rollout", "safe_completion",
     ]],
     ("policies:set_role", "POST"): [["member"], ["role"]],
     ("policies:retire", "POST"): [["retired"]],
+    ("policies:set_categories", "POST"): [["categories"]],
+    ("policies:add_taxonomy", "POST"): [["slug"], ["name"], ["lines"]],
+    ("policies:map_category", "POST"): [["source"], ["targets"]],
     ("corpus:map", "POST"): [["consent"], [f"map-{name}" for name in importing.FIELDS]],
     ("labeling:submit", "POST"): [["lease"], ["verdict"], ["rules"], ["seconds", "ahead"]],
     ("labeling:skip", "POST"): [["lease"]],
 }  # fmt: skip
 FIELDS = [(route, how, group) for (route, how), groups in CHOOSING.items() for group in groups]
 # what the API takes as a list or as an object of texts
-AS_LIST, AS_OBJECT = {"rules", "stages", "scopes", "policies"}, {"targets", "settings"}
+AS_LIST = {"rules", "stages", "scopes", "policies", "targets"}
+AS_OBJECT = {"settings"}
 
 
 @pytest.mark.parametrize(("route", "method", "fields"), FIELDS)
@@ -402,11 +506,13 @@ def test_a_text_in_a_field_that_chooses_is_refused_plainly(
     def value(field: str, text: str) -> Any:
         if not route.startswith("api:"):
             return text
+        if field == "targets" and route == "api:policy":
+            return {text: text}
         return [text] if field in AS_LIST else {text: text} if field in AS_OBJECT else text
 
     def one(hostile: Hostile) -> None:
         sent = {**body, **{field: value(field, hostile.text) for field in fields}}
-        if route.startswith("api:"):
+        if route.startswith("api:") or route == "moderations":
             call = getattr(client, method.lower())
             kind = "application/json"
             headers = {"If-Match": "*"}
@@ -447,6 +553,16 @@ QUERIES: list[tuple[str, list[str]]] = [
     ("/api/v1/policies/{slug}/evaluations", ["cursor"]),
     ("/api/v1/evaluations/{evaluation}/items", ["cursor"]),
     ("/api/v1/schema", ["format", "lang", "version"]),
+    ("/api/v1/incidents", ["status", "cursor"]),
+    ("/api/v1/canaries", ["cursor"]),
+    ("/api/v1/decisions", ["cursor"]),
+    ("/api/v1/policies/{slug}/cases", ["run", "cursor"]),
+    ("/api/v1/policies/{slug}/exceptions", ["cursor"]),
+    ("/api/v1/policies/{slug}/guardrail/versions", ["cursor"]),
+    ("/decisions/", ["action", "stage", "policy", "cursor"]),
+    ("/incidents/", ["status", "cursor"]),
+    ("/policies/{slug}/cases/", ["cursor"]),
+    ("/policies/{slug}/exceptions/", ["cursor"]),
     ("/sign-in/", ["next"]),
     ("/policies/", ["q", "status", "cursor"]),
     ("/policies/{slug}/versions/1/", ["against"]),
@@ -840,7 +956,7 @@ KNOWN = {
     # by a door whose text comes back, by a field that chooses, or by a query
     "SpecificationIn": {"stages", "definition", "scope", "rationale", "rules"},
     "PolicyIn": {"slug", "name", "targets", "settings"},
-    "PolicyPatch": {"targets", "settings", "retired"},
+    "PolicyPatch": {"targets", "settings", "retired", "categories"},
     "RoleIn": {"member", "role"},
     "LabelIn": {
         "lease", "verdict", "rules", "severity", "rationale", "seconds", "next",
@@ -864,14 +980,34 @@ KNOWN = {
     "SettingsForm": {
         "target_false_positive_rate", "target_recall", "target_cost_ratio", "retrain_after",
         "retrain_every_hours", "audit_fraction", "audit_share", "mode", "on_failure", "level",
+        "rollout", "safe_completion",
     },
-    "CheckIn": {"stage", "text", "messages", "tool_call", "passages", "policies"},
+    "ContentIn": {"text", "messages", "tool_call", "passages"},
+    "CheckIn": {"stage", "policies", "context"},
+    "ContextIn": {"key"},
+    "PassageIn": {"text", "source"},
+    "BatchIn": {"items"},
+    "ChunkIn": {"stream", "number", "chunk", "final", "stage", "policies", "context"},
+    "FeedbackIn": {"verdict", "note", "policy"},
+    "IncidentQuery": {"status"},
+    "IncidentPatch": {"act", "why"},
+    "CanaryIn": {"stage", "text", "expected"},
+    "KillSwitchIn": {"on", "reason"},
+    "CheckConfigIn": {"key", "kind", "rule", "advisory", "weight", "settings"},
+    "GateIn": {"kind", "least", "threshold", "slope", "offset"},
+    "GuardrailIn": {"checks", "gate"},
+    "PublishIn": {"note"},
+    "TryIn": {"text", "content"},
+    "ExceptionIn": {"rule", "phrase", "text", "reason", "days"},
+    "CaseIn": {"text", "expected", "why"},
+    "CaseQuery": {"run"},
+    "TaxonomyIn": {"slug", "name", "categories"},
     "MessageIn": {"role", "content"},
     "ToolCallIn": {"name", "arguments"},
 }  # fmt: skip
 SHAPES = (
-    accounts_shapes, corpus_shapes, guardrails_shapes, labeling_shapes, policies_shapes,
-    runtime_shapes,
+    accounts_shapes, corpus_shapes, evidence_shapes, guardrails_shapes, labeling_shapes,
+    policies_shapes, runtime_shapes,
 )  # fmt: skip
 FORMS = (accounts_forms, corpus_forms, policies_forms)
 
@@ -893,9 +1029,9 @@ def _declared() -> dict[str, set[str]]:
 
 
 def test_every_serializer_and_form_that_takes_text_is_known_here() -> None:
-    inherited = {"PolicyIn": "SpecificationIn"} | dict.fromkeys(
-        ["LabelQuery", "AuditQuery", "ImportListQuery", "ExampleQuery"], "ListQuery"
-    )
+    lists = ("Label", "Audit", "ImportList", "Example", "Incident", "Case")
+    inherited = dict.fromkeys([f"{name}Query" for name in lists], "ListQuery")
+    inherited |= {"PolicyIn": "SpecificationIn", "CheckIn": "ContentIn", "FeedbackIn": "ContentIn"}
     known = {
         name: fields | KNOWN.get(inherited.get(name, ""), set()) for name, fields in KNOWN.items()
     }

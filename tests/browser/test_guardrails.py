@@ -1,0 +1,105 @@
+"""The stories of what guards: from a wrong answer to its fix, from shadow to enforce, and back."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Visits, World
+
+MISSED, BAD = "Swallow the whole strip at once.", "Take two tablets tonight."
+
+
+@pytest.fixture
+def slug(world: World) -> str:
+    slug = f"guarded-{len(world.api.get('policies?page_size=200').json()['results'])}"
+    world.policy(slug)
+    words = {
+        "key": "words",
+        "kind": "keywords",
+        "rule": "names-a-dose",
+        "settings": {"words": ["two tablets"]},
+    }
+    place = f"policies/{slug}/guardrail"
+    world.api.put(place, json={"checks": [words]}, headers={"If-Match": "*"}).raise_for_status()
+    world.api.post(f"{place}/publish", json={}).raise_for_status()
+    return slug
+
+
+def enforce(world: World, slug: str) -> None:
+    world.api.patch(f"policies/{slug}", json={"settings": {"mode": "enforce"}}).raise_for_status()
+
+
+def play(page: Page, text: str) -> None:
+    page.goto("/playground/")
+    page.get_by_label("Text", exact=True).fill(text)
+    page.get_by_role("button", name="Check").click()
+
+
+def test_from_the_playground_to_feedback_to_an_incident_to_its_fix(
+    world: World, visits: Visits, slug: str
+) -> None:
+    enforce(world, slug)
+    page = visits.open(world.owner)
+    play(page, MISSED)
+    expect(page.get_by_label("The decision")).to_contain_text("allow")
+    page.get_by_label("Whose verdict").select_option(slug)
+    page.get_by_label("Why").fill("a strip is a dose")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_label("Its life").locator("[aria-current]")).to_have_text("reproduced")
+    incident = page.url
+
+    page.get_by_role("main").get_by_role("link", name="Label").click()
+    expect(page.locator("main")).to_contain_text(MISSED)
+    page.keyboard.press("v")
+    expect(page.locator("main")).not_to_contain_text(MISSED)
+    page.goto(incident)
+    expect(page.get_by_label("Its life").locator("[aria-current]")).to_have_text("labelled")
+    page.get_by_role("button", name="Make it a case").click()
+    expect(page.get_by_label("Its life").locator("[aria-current]")).to_have_text("case")
+
+    page.get_by_role("link", name="change the checks").click()
+    page.locator("summary", has_text="Keywords").click()
+    page.get_by_label("Words and phrases").fill("two tablets\nthe whole strip")
+    page.get_by_role("button", name="Save, and see").click()
+    expect(page.locator("main")).to_contain_text("passes")
+    page.get_by_role("button", name="Publish").click()
+    page.goto(incident)
+    expect(page.get_by_label("Its life").locator("[aria-current]")).to_have_text("fixed")
+    page.get_by_role("button", name="Verify and close").click()
+    expect(page.get_by_label("Its life").locator("[aria-current]")).to_have_text("verified")
+
+
+def test_a_policy_goes_from_shadow_to_enforce(world: World, visits: Visits, slug: str) -> None:
+    page = visits.open(world.owner)
+    play(page, BAD)
+    expect(page.get_by_label("The decision")).to_contain_text("allow")
+    expect(page.get_by_label(f"Checks of {slug}, a table")).to_contain_text("block")
+    page.goto(f"/policies/{slug}/settings/")
+    page.get_by_label("What the check API does with it").select_option("enforce")
+    page.get_by_role("button", name="Save").first.click()
+    page.wait_for_timeout(1_200)  # a change is served within a second
+    play(page, BAD)
+    expect(page.get_by_label("The decision")).to_contain_text("block")
+
+
+def test_the_kill_switch_stops_and_starts_everything(
+    world: World, visits: Visits, slug: str
+) -> None:
+    enforce(world, slug)
+    page = visits.open(world.admin)
+    page.goto("/serving/")
+    page.get_by_label("Reason").fill("false blocks at night")
+    page.get_by_role("button", name="Stop everything from acting").click()
+    try:
+        expect(page.locator("main")).to_contain_text("The kill switch is on")
+        page.wait_for_timeout(1_200)
+        play(page, BAD)
+        expect(page.get_by_label("The decision")).to_contain_text("kill_switch")
+    finally:
+        page.goto("/serving/")
+        page.get_by_label("Reason").fill("mended")
+        page.get_by_role("button", name="Let policies act again").click()
+    page.wait_for_timeout(1_200)
+    play(page, BAD)
+    expect(page.get_by_label("The decision")).to_contain_text("block")
