@@ -58,7 +58,8 @@ def api_docs(request: HttpRequest) -> HttpResponseBase:
         for method, operation in methods.items():
             if not isinstance(operation, dict):
                 continue
-            group = path.removeprefix("/api/v1/").split("/")[0]
+            group = path.removeprefix("/api/v1/").strip("/").split("/")[0]
+            group = "moderations" if group == "v1" else group
             groups.setdefault(group, []).append(_operation(schema, path, method, operation))
     return render(request, "api_docs.html", {"groups": groups})
 

@@ -52,7 +52,7 @@ class ModelShape(serializers.Serializer):
 class FieldShape(serializers.Serializer):
     name = serializers.CharField()
     kind = serializers.CharField()
-    label = serializers.CharField()
+    title = serializers.CharField()
     help = serializers.CharField()
     default = serializers.JSONField(allow_null=True)
     choices = serializers.ListField(child=serializers.CharField())
@@ -157,7 +157,7 @@ def show_kind(kind: Kind) -> dict[str, Any]:
             {
                 "name": one.name,
                 "kind": one.kind,
-                "label": one.label,
+                "title": one.label,
                 "help": one.help,
                 "default": one.default,
                 "choices": list(one.choices),

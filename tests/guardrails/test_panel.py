@@ -58,9 +58,9 @@ def test_a_short_text_has_no_windows() -> None:
     assert windows("x" * (LONG - 1)) == []
 
 
-def test_a_long_text_has_the_highest_odds_of_the_whole_and_of_its_windows_shared_out() -> None:
+def test_a_long_text_has_the_highest_odds_of_its_pieces_shared_out() -> None:
     panel, long = Panel({"a": model(1)}), text(2, 2 * LONG)
     pieces = windows(long)
     (whole,), *parts = panel._margins(features.extract([long, *pieces])).tolist()
-    highest = max(whole, *(margin - math.log(len(pieces)) for (margin,) in parts))
+    highest = max(whole, *(margin for (margin,) in parts)) - math.log(1 + len(pieces))
     assert panel.score([long])[0, 0] == pytest.approx(1 / (1 + math.exp(-highest)))

@@ -114,7 +114,7 @@ def test_without_the_database_the_last_bundle_judges_and_says_so(trained: Any) -
     admin, _ = trained
     bad, _ = bad_and_good()
     checking.check(admin, stage="output", content={"text": bad})
-    gone = patch.object(bundles, "_state", side_effect=OperationalError)
+    gone = patch.object(bundles, "_sequence", side_effect=OperationalError)
     with patch.object(bundles, "LOOK_EVERY", 0.0), gone:
         checked = checking.check(admin, stage="output", content={"text": bad})
     assert (checked.judgement.action, checked.judgement.degraded) == ("block", ("database",))
@@ -139,7 +139,7 @@ def test_a_model_file_that_is_not_the_recorded_one_leaves_the_last_bundle_servin
             found = check(admin, text=bad).json()
     finally:
         path.write_bytes(data)
-    assert (found["action"], found["degraded_by"]) == ("block", ["model_refused"])
+    assert (found["action"], found["degraded_by"]) == ("block", ["refused"])
     assert found["bundle"]["models"] == {policy.slug: 1}
 
 

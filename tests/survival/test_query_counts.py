@@ -25,6 +25,10 @@ PATHS = [
     "/api/v1/policies/doses/roles", "/api/v1/policies/doses/runs",
     "/api/v1/policies/doses/models", "/api/v1/policies/doses/evaluations",
     "/api/v1/evaluations/{evaluation}/items", "/api/v1/decisions",
+    "/api/v1/incidents", "/api/v1/canaries", "/api/v1/policies/doses/cases",
+    "/api/v1/policies/doses/exceptions", "/api/v1/policies/doses/guardrail/versions",
+    "/decisions/", "/incidents/", "/serving/", "/policies/doses/cases/",
+    "/policies/doses/exceptions/", "/policies/doses/guardrail/checks/", "/taxonomies/",
 ]  # fmt: skip
 
 

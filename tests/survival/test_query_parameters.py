@@ -52,11 +52,13 @@ API_LISTS = [
     "api:policies", "api:versions", "api:models", "api:runs", "api:evaluations", "api:examples",
     "api:sources", "api:imports", "api:import_errors", "api:labels", "api:evaluation_items",
     "api:members", "api:tokens", "api:audit", "api:decisions",
+    "api:incidents", "api:canaries", "api:cases", "api:exceptions", "api:guardrail_versions",
 ]  # fmt: skip
 PAGE_LISTS = [
     "home", "policies:list", "labeling:choose", "labeling:labels", "corpus:data",
     "accounts:people", "accounts:audit", "training:list", "evidence:evidence",
-    "evidence:evaluation", "guardrails:guardrail",
+    "evidence:evaluation", "guardrails:guardrail", "guardrails:exceptions", "evidence:cases",
+    "runtime:decisions", "runtime:incidents",
 ]  # fmt: skip
 
 

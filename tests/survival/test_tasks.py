@@ -10,12 +10,16 @@ import pytest
 from celery import current_app
 from django.utils import timezone
 
+from apps.base.ids import uuid7
 from apps.corpus.models import CorpusCounter, Import, PolicyExample
 from apps.corpus.tasks import run_import
 from apps.evidence.models import Evaluation
 from apps.evidence.tasks import refresh_evaluation
 from apps.guardrails.models import ModelVersion
 from apps.labeling.models import Lease, Slot
+from apps.runtime import canaries
+from apps.runtime.models import Canary, DecisionText, Incident
+from apps.runtime.tasks import delete_expired_texts, send_canaries
 from apps.training import runs
 from apps.training.models import TrainingRun
 from apps.training.tasks import rank, sweep, train
@@ -58,12 +62,32 @@ def prepare_sweep(owner: Any, policy: Any) -> list[str]:
     return []
 
 
+def prepare_canary(owner: Any, policy: Any) -> list[str]:
+    """One that nobody answers: it opens one incident, however often it is sent."""
+    canaries.add_canary(owner, stage="output", text="a text", expected="block")
+    return []
+
+
+def prepare_texts(owner: Any, policy: Any) -> list[str]:
+    past = timezone.now() - timedelta(days=1)
+    for days in (0, 2):
+        DecisionText.objects.create(
+            decision=uuid7(),
+            workspace=owner.workspace,
+            content=b"x",
+            expires_at=past + timedelta(days=days),
+        )
+    return []
+
+
 TASKS: dict[str, tuple[Any, Callable[[Any, Any], list[str]]]] = {
     "apps.corpus.tasks.run_import": (run_import, prepare_import),
     "apps.training.tasks.train": (train, prepare_train),
     "apps.training.tasks.rank": (rank, prepare_live),
     "apps.training.tasks.sweep": (sweep, prepare_sweep),
     "apps.evidence.tasks.refresh_evaluation": (refresh_evaluation, prepare_live),
+    "apps.runtime.tasks.send_canaries": (send_canaries, prepare_canary),
+    "apps.runtime.tasks.delete_expired_texts": (delete_expired_texts, prepare_texts),
 }
 
 
@@ -78,6 +102,8 @@ def state() -> Any:
         sorted(Import.objects.values_list("status", "new", "duplicates", "rejected", "rows")),
         sorted(PolicyExample.objects.values_list("example__output", "side", "occurrences")),
         sorted(CorpusCounter.objects.values_list("batches", "train", "audit")),
+        sorted(Canary.objects.values_list("last_action", "last_problem")),
+        (Incident.objects.count(), DecisionText.objects.count()),
         sorted(TrainingRun.objects.values_list("status", "attempts", "model_version__number")),
         sorted(ModelVersion.objects.values_list("number", "status", "sha256")),
         sorted(Evaluation.objects.values_list("watermark", "counted", "threshold")),
@@ -106,7 +132,10 @@ def test_a_task_run_twice_at_once_ends_as_if_run_once(work: Any, name: str) -> N
     assert state() == both
 
 
-@pytest.mark.parametrize("name", [n for n in TASKS if n != "apps.training.tasks.sweep"])
+OF_ALL = ("sweep", "send_canaries", "delete_expired_texts")
+
+
+@pytest.mark.parametrize("name", [n for n in TASKS if n.split(".")[-1] not in OF_ALL])
 def test_a_task_for_something_that_is_gone_does_nothing(work: Any, name: str) -> None:
     before = state()
     TASKS[name][0]("018f0000-0000-7000-8000-000000000000")

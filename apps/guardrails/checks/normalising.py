@@ -77,13 +77,22 @@ def _clusters(text: str) -> list[tuple[int, str]]:
     """Each character with the marks that combine with it, which normalise together."""
     clusters: list[tuple[int, str]] = []
     for at, character in enumerate(text):
-        if clusters and unicodedata.combining(character):
+        if clusters and _joins(character):
             start, before = clusters[-1]
             if len(before) < 32:
                 clusters[-1] = (start, before + character)
                 continue
         clusters.append((at, character))
     return clusters
+
+
+def _joins(character: str) -> bool:
+    """Whether it may become one with what stands before it: marks, Hangul's later parts, kana's."""
+    return (
+        bool(unicodedata.combining(character))
+        or "\u1161" <= character <= "\u11ff"
+        or character in "\uff9e\uff9f"
+    )
 
 
 @lru_cache(maxsize=20_000)

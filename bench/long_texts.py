@@ -1,0 +1,111 @@
+"""Whether a violation is found wherever it stands in a long text, at what price.
+
+Trains as a retrain does on half of a set, then places each violating text of the other half
+somewhere in 30 kB of its good texts. Prints, at the same false-positive rate on good texts of the
+same length, how often it is caught alone, in the long text through windows, and in the long text
+scored whole; and what the served threshold, chosen on single texts, does to long ones.
+
+    python bench/long_texts.py FOLDER [--sets openai_moderation_sexual xstest_refusal ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import random
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from apps.guardrails.learning import calibration, classifier, features, panel
+from apps.guardrails.learning.artifact import Model
+from apps.guardrails.learning.panel import Panel
+
+LENGTH = 30_000
+RATE = 0.05
+SETS = ["openai_moderation_sexual", "openai_moderation_hate", "xstest_refusal", "davidson_hate"]
+MOST = 300
+
+
+def trained(texts: list[str], violates: NDArray[np.bool_]) -> Model:
+    """The model that a retrain of these labels would make, its threshold aside."""
+    counts = features.extract(texts)
+    frequency = features.document_frequency(counts)
+    learned = classifier.learn(counts, violates, range(len(texts)), frequency, len(texts), seed=1)
+    slope, offset = calibration.fit_sigmoid(learned.scores, violates)
+    return Model(learned.idf, learned.linear.weights, learned.linear.intercept, slope, offset, 0.5)
+
+
+def long_text(good: list[str], draw: random.Random, inside: str = "") -> str:
+    """About 30 kB of good texts, in any order, with a text somewhere between them."""
+    parts: list[str] = []
+    while sum(map(len, parts)) < LENGTH:
+        parts.append(draw.choice(good))
+    if inside:
+        parts.insert(draw.randrange(len(parts) + 1), inside)
+    return "\n\n".join(parts)
+
+
+def whole_only(judges: Panel, texts: list[str]) -> NDArray[np.float64]:
+    with patch.object(panel, "LONG", 10**9):
+        return judges.score(texts)[:, 0]
+
+
+def caught(bad: NDArray[np.float64], good: NDArray[np.float64]) -> float:
+    """The share of bad texts above the score that RATE of the good ones reach."""
+    return float(np.mean(bad > np.quantile(good, 1 - RATE)))
+
+
+def one(folder: Path, name: str) -> None:
+    with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    draw = random.Random(7)
+    draw.shuffle(rows)
+    train, test = rows[: min(len(rows) // 2, 2_000)], rows[len(rows) // 2 :]
+    labels = np.array([row["label"] == 1 for row in train])
+    judges = Panel({name: trained([row["text"] for row in train], labels)})
+    good = [row["text"] for row in test if row["label"] == 0]
+    bad = [row["text"] for row in test if row["label"] == 1][:MOST]
+    # the good halves do not overlap: what a long text is made of is not what sets the line
+    line, filler = good[: len(good) // 2], good[len(good) // 2 :]
+    alone_good, alone_bad = judges.score(line)[:, 0], judges.score(bad)[:, 0]
+    long_good = [long_text(filler, draw) for _ in range(MOST)]
+    long_bad = [long_text(filler, draw, text) for text in bad]
+    good_windows, bad_windows = judges.score(long_good)[:, 0], judges.score(long_bad)[:, 0]
+    good_whole, bad_whole = whole_only(judges, long_good), whole_only(judges, long_bad)
+    served = np.quantile(alone_good, 1 - RATE)
+    shares = {
+        "alone": caught(alone_bad, alone_good),
+        "in 30 kB through windows": caught(bad_windows, good_windows),
+        "in 30 kB scored whole": caught(bad_whole, good_whole),
+    }
+    told = ", ".join(f"{where} {share:.2f}" for where, share in shares.items())
+    print(f"{name}: caught where {RATE:.0%} of good texts are stopped: {told}")
+    print(
+        f"  at the threshold of single texts windows stop {np.mean(good_windows > served):.1%} of"
+        f" good long texts and catch {np.mean(bad_windows > served):.2f}; uncorrected they would"
+        f" stop {np.mean(_uncorrected(judges, long_good) > served):.0%}"
+    )
+
+
+def _uncorrected(judges: Panel, texts: list[str]) -> NDArray[np.float64]:
+    """The highest window's score, without the share that its number of windows takes."""
+    return np.array([judges.score([text, *panel.windows(text)])[1:, 0].max() for text in texts])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where the data sets are")
+    parser.add_argument("--sets", nargs="*", default=SETS)
+    given = parser.parse_args()
+    for name in given.sets:
+        one(given.folder, name)
+
+
+if __name__ == "__main__":
+    main()
