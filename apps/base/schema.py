@@ -10,17 +10,15 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import inline_serializer
 from rest_framework import serializers
 
-
-class ProblemShape(serializers.Serializer):
-    """An RFC 9457 problem document."""
-
-    type = serializers.CharField()
-    title = serializers.CharField()
-    status = serializers.IntegerField()
-    detail = serializers.CharField()
-    code = serializers.CharField()
-    errors = serializers.ListField(child=serializers.DictField())
-    request_id = serializers.CharField()
+_PROBLEM = {
+    "type": {"type": "string"},
+    "title": {"type": "string"},
+    "status": {"type": "integer"},
+    "detail": {"type": "string"},
+    "code": {"type": "string"},
+    "errors": {"type": "array", "items": {"type": "object"}},
+    "request_id": {"type": "string"},
+}
 
 
 def listed(row: type[serializers.Serializer]) -> Any:
@@ -36,7 +34,7 @@ def listed(row: type[serializers.Serializer]) -> Any:
 
 
 class Schema(AutoSchema):
-    """Names operations after their view, and gives each its problem answers."""
+    """Names operations after their view."""
 
     def get_operation_id(self) -> str:
         return f"{type(self.view).__name__}_{self.method.lower()}"
@@ -47,11 +45,35 @@ class Schema(AutoSchema):
         own = getattr(handler, "__doc__", None) or vars(type(self.view)).get("__doc__")
         return inspect.cleandoc(own or "")
 
-    def get_response_serializers(self) -> Any:
-        answers: Any = super().get_response_serializers()
-        if not isinstance(answers, dict):
-            answers = {200: answers}
-        return {**answers, "default": ProblemShape}
+
+def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Every operation may also answer with a problem; "anything or null" is anything."""
+    shape = {"type": "object", "properties": _PROBLEM, "required": list(_PROBLEM)}
+    result["components"].setdefault("schemas", {})["Problem"] = shape
+    reference = {"$ref": "#/components/schemas/Problem"}
+    problem = {
+        "description": "A problem (RFC 9457); `code` is a stable word for programs.",
+        "content": {"application/problem+json": {"schema": reference}},
+    }
+    openai = {
+        "description": "An error in OpenAI's shape.",
+        "content": {"application/json": {"schema": {"type": "object", "required": ["error"]}}},
+    }
+    for path, operations in result["paths"].items():
+        for operation in operations.values():
+            if isinstance(operation, dict) and "responses" in operation:
+                operation["responses"]["default"] = openai if path.startswith("/v1/") else problem
+    return dict(_plain(result))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("oneOf") == [{}, {"type": "null"}]:
+        value = {name: item for name, item in value.items() if name != "oneOf"}
+    return {name: _plain(item) for name, item in value.items()}
 
 
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
