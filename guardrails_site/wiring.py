@@ -48,4 +48,5 @@ def connect() -> None:
     labels.on_label[:] = [refresh_figures, runs.after_label, incidents.after_label]
     policies.before_publish[:] = [cases.hold_version]
     configuring.before_publish[:] = [cases.hold_configuration]
+    configuring.before_exception[:] = [cases.hold_exception]
     guardrails.on_change[:] = [incidents.after_change]

@@ -123,14 +123,13 @@ def known_actor_of(key: str) -> Actor | None:
     name = hashlib.sha256(key.encode()).digest()
     known, now = _known.get(name), time.monotonic()
     if known is not None and now < known.until:
-        assert known.actor.token is not None
-        return known.actor if known.actor.token.expires_at > timezone.now() else None
+        return known.actor if _lives(known.actor) else None
     try:
         actor = actor_of(key)
     except DatabaseError:
-        if known is not None and now < known.until + KNOWN_WITHOUT_DATABASE:
-            return known.actor
-        raise
+        if known is None or now > known.until + KNOWN_WITHOUT_DATABASE:
+            raise
+        return known.actor if _lives(known.actor) else None
     if actor is None:
         _known.pop(name, None)
         return None
@@ -138,6 +137,10 @@ def known_actor_of(key: str) -> Actor | None:
         _known.clear()
     _known[name] = _Known(actor, now + KNOWN_FOR)
     return actor
+
+
+def _lives(actor: Actor) -> bool:
+    return actor.token is not None and actor.token.expires_at > timezone.now()
 
 
 def forget_known(workspace: UUID) -> None:

@@ -126,6 +126,12 @@ def hold_version(policy: Policy, version: PolicyVersion) -> None:
         _refuse(run_cases(policy, version=version))
 
 
+def hold_exception(policy: Policy) -> None:
+    """Refuse an exception that lets the text of a case through."""
+    if policy.current_version_id is not None:
+        _refuse(run_cases(policy))
+
+
 def _refuse(results: list[CaseResult]) -> None:
     if reason := refusal(results):
         raise Problem(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -11,12 +12,14 @@ from typing import Any
 
 from apps.base.problems import FieldError, Problem
 from apps.guardrails.checks import KINDS
-from apps.guardrails.checks.interface import Evaluate, validate
+from apps.guardrails.checks.interface import Evaluate, Kind, Subject, validate
 from apps.guardrails.gate import KINDS as GATES
 from apps.guardrails.gate import Gate
 
 MAXIMUM_CHECKS = 30
 MAXIMUM_WEIGHT = 100.0
+MOST_PATTERNS = 200
+"""Regular expressions of a workspace's guardrails together (safety.md 3.5)."""
 CLASSIFIER = "classifier"
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,59}\Z")
 
@@ -84,6 +87,8 @@ def parse(data: Mapping[str, Any], *, rules: Mapping[str, str]) -> Configuration
     if sum(check.kind == CLASSIFIER for check in checks) > 1:
         errors.append(FieldError("/checks", "A policy has one classifier; name it once."))
     gate = _gate(data.get("gate", {}), errors)
+    if sum(len(check.settings.get("patterns", [])) for check in checks) > MOST_PATTERNS:
+        errors.append(FieldError("/checks", f"At most {MOST_PATTERNS} patterns altogether."))
     if errors:
         raise Problem("The guardrail is not right yet.", errors=errors)
     return Configuration(tuple(checks), gate)
@@ -125,8 +130,10 @@ def _check(row: Any, at: str, rules: Mapping[str, str], errors: list[FieldError]
         errors.append(FieldError(f"{at}/kind", f"Kinds are: {', '.join(KINDS)}."))
         kind = CLASSIFIER
     key = row.get("key")
-    if not isinstance(key, str) or not _KEY.match(key):
-        errors.append(FieldError(f"{at}/key", "1 to 60 lower-case letters, digits and hyphens."))
+    if not isinstance(key, str) or not _KEY.match(key) or key == "gate":
+        errors.append(
+            FieldError(f"{at}/key", "1 to 60 lower-case letters, digits and hyphens, not gate.")
+        )
     rule = row.get("rule", "")
     if rule != "" and rule not in rules:
         errors.append(FieldError(f"{at}/rule", "The policy has no such rule; publish it first."))
@@ -145,11 +152,30 @@ def _check(row: Any, at: str, rules: Mapping[str, str], errors: list[FieldError]
     try:
         complete = validate(KINDS[kind], settings)
         if kind != CLASSIFIER:
-            KINDS[kind].build(complete)
+            _try(KINDS[kind], KINDS[kind].build(complete))
     except Problem as problem:
         errors += [FieldError(f"{at}/settings{e.pointer}", e.message) for e in problem.errors]
         return check
     return CheckSettings(check.key, kind, check.rule, check.advisory, check.weight, complete)
+
+
+def _try(kind: Kind, evaluate: Evaluate) -> None:
+    """Refuse patterns that are slow on long texts: linear time can still be long."""
+    if kind.remote or not any(one.name in _PATTERNS for one in kind.fields):
+        return
+    for text in _LONG_TEXTS:
+        started = time.perf_counter()
+        evaluate(Subject(text))
+        if time.perf_counter() - started > _MOST_SECONDS:
+            raise Problem(
+                "Too slow.",
+                errors=[FieldError("/patterns", "Together too slow on long texts; simplify them.")],
+            )
+
+
+_PATTERNS = ("patterns", "forbidden_values")
+_MOST_SECONDS = 0.25
+_LONG_TEXTS = ("a" * 65_536, "\u00e9" * 32_768, "12 " * 21_845, "the quick brown fox, " * 3_120)
 
 
 def _gate(data: Any, errors: list[FieldError]) -> Gate:

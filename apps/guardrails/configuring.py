@@ -13,16 +13,15 @@ from apps.accounts.actor import Actor
 from apps.accounts.audit import record
 from apps.base.gate import check_text
 from apps.base.problems import FieldError, Problem
-from apps.guardrails.configuration import DEFAULT, Configuration, parse, stored
-from apps.guardrails.exemptions import text_hash
+from apps.guardrails.checks.matching import PatternRefused
+from apps.guardrails.configuration import DEFAULT, MOST_PATTERNS, Configuration, parse, stored
+from apps.guardrails.exemptions import phrase_of, text_hash
 from apps.guardrails.models import GuardrailDraft, GuardrailVersion, RuleException
 from apps.guardrails.services import tell_change
 from apps.policies.models import Policy
 
 LONGEST_EXCEPTION = timedelta(days=90)
 MOST_EXCEPTIONS = 100
-MOST_PATTERNS = 200
-"""Regular expressions of a workspace's guardrails together (safety.md 3.5)."""
 
 
 def current_guardrail(policy: Policy) -> GuardrailVersion | None:
@@ -54,6 +53,8 @@ def rules_of(policy: Policy, version: GuardrailVersion | None = None) -> dict[st
 
 # Called with a candidate before it guards; one that may not raises Problem. wiring.py fills it.
 before_publish: list[Callable[[Policy, Configuration], None]] = []
+# Called when an exception is in force and not committed yet.
+before_exception: list[Callable[[Policy], None]] = []
 
 
 @transaction.atomic
@@ -99,8 +100,15 @@ def publish_guardrail(actor: Actor, *, policy: Policy, note: str = "") -> Guardr
     last = current_guardrail(policy)
     if content == (last.content if last else DEFAULT.as_dict()):
         raise Problem("The draft is what guards already.", code="unchanged", status=409)
-    if not content["checks"]:
-        raise Problem("A guardrail without a check guards nothing; add one.", code="incomplete")
+    polarity = rules_of(policy)
+    if not any(
+        not check["advisory"] and polarity.get(check["rule"]) != "allowed"
+        for check in content["checks"]
+    ):
+        raise Problem(
+            "No check of this guardrail could ever make it fire; add one that has a vote.",
+            code="incomplete",
+        )
     _check_patterns(policy, content)
     for look in before_publish:
         look(policy, stored(content))
@@ -143,6 +151,8 @@ def make_exception(
         raise Problem("The exception was not made.", errors=errors)
     for given in (phrase, text, reason):
         check_text(given)
+    if phrase.strip():
+        _check_phrase(phrase)
     if len(exceptions_in_force(policy)) >= MOST_EXCEPTIONS:
         raise Problem(
             f"A policy has at most {MOST_EXCEPTIONS} exceptions; end some, or mend the rule.",
@@ -158,6 +168,8 @@ def make_exception(
         made_by=actor.label,
         expires_at=timezone.now() + timedelta(days=days),
     )
+    for look in before_exception:
+        look(policy)
     record(actor, "exception.make", policy, exception=str(exception.pk), rule=rule, reason=reason)
     return exception
 
@@ -176,6 +188,18 @@ def exceptions_in_force(policy: Policy) -> Sequence[RuleException]:
     return list(
         policy.exceptions.filter(ended_at=None, expires_at__gt=timezone.now()).order_by("pk")
     )
+
+
+def _check_phrase(phrase: str) -> None:
+    try:
+        phrase_of(phrase)
+    except PatternRefused:
+        raise Problem(
+            "The exception was not made.",
+            errors=[
+                FieldError("/phrase", "This phrase is too long, or nothing of it can be seen.")
+            ],
+        ) from None
 
 
 def _check_patterns(policy: Policy, content: Mapping[str, Any]) -> None:

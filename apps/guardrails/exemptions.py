@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from apps.corpus.hashing import framed
 from apps.guardrails.checks.interface import Subject
 from apps.guardrails.checks.keywords import phrases
-from apps.guardrails.checks.matching import Patterns
+from apps.guardrails.checks.matching import PatternRefused, Patterns
+from apps.guardrails.checks.normalising import fold, is_invisible
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,9 @@ class Exemption:
 
 
 def phrase_of(words: str) -> Patterns:
+    """The phrase as it is looked for; raises PatternRefused where nothing of it can be."""
+    if not fold(words).split():
+        raise PatternRefused("Nothing of it can be seen.")
     return phrases([words], whole_words=True, ignore_case=True)
 
 
@@ -53,9 +57,12 @@ def blanked(exemptions: Sequence[Exemption], text: str) -> str:
         span
         for one in exemptions
         if one.phrase is not None
-        for _, span in one.phrase.spans(Subject(text))
+        for _, span in one.phrase.spans(Subject(text), to_the_end=False)
     ]
     characters = list(text)
     for start, end in spans:
-        characters[start:end] = " " * (end - start)
+        for place in range(start, end):
+            # what cannot be seen is no part of the phrase: it may be a message of its own
+            if not is_invisible(characters[place]):
+                characters[place] = " "
     return "".join(characters)

@@ -5,6 +5,7 @@ Nothing is asked of the database: what is served holds all that is needed.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -72,6 +73,7 @@ class Heard:
         turn: the place of the text it found most in; None when it found nothing.
         places: every text it found something in, and where; no spans where it cannot say.
         excepted: whether it would have found something without the exceptions to its rule.
+        partly: what failed on some of the texts, where it found something in another.
     """
 
     failed: str = ""
@@ -80,6 +82,7 @@ class Heard:
     places: tuple[tuple[int, tuple[Span, ...]], ...] = ()
     reason: str = ""
     excepted: bool = False
+    partly: str = ""
 
 
 def score_all(panel: Panel | None, subjects: Sequence[Subject]) -> list[Subject]:
@@ -94,34 +97,46 @@ def score_all(panel: Panel | None, subjects: Sequence[Subject]) -> list[Subject]
 
 
 def look(
-    guardrail: Guardrail, check: Check, subjects: Sequence[Subject], panel: Panel | None
+    guardrail: Guardrail,
+    check: Check,
+    subjects: Sequence[Subject],
+    panel: Panel | None,
+    until: float = math.inf,
 ) -> Heard:
     """What a check finds in any of the texts, the exceptions to its rule taken out.
 
-    It never raises: a check that cannot judge must not take the others with it.
+    It never raises: a check that cannot judge must not take the others with it. Where it fails on
+    one text and finds something in another, it has found something.
+
+    Args:
+        until: by `time.monotonic`, after which no further text is begun.
     """
     if check.evaluate is None:
         return Heard(failed=check.problem)
-    highest, turn, excepted = Found(0.0), 0, False
+    highest, turn, excepted, failed = Found(0.0), 0, False, ""
     places = []
     try:
         for place, subject in enumerate(subjects):
+            if time.monotonic() > until:
+                failed = failed or "deadline"
+                break
             said = check.evaluate(subject)
             if not said.failed and said.score >= check.threshold:
                 after = _excepted(guardrail, check, subject, said, panel)
                 excepted = excepted or after is not said
                 said = after
             if said.failed:
-                return Heard(failed=said.failed)
+                failed = failed or said.failed
+                continue
             if said.score >= check.threshold:
                 places.append((place, said.spans))
-            if place == 0 or said.score > highest.score:
+            if said.score > highest.score:
                 highest, turn = said, place
     except Exception:  # whatever it is, its policy says that it failed
-        return Heard(failed=f"{check.kind}_failed")
-    if not places:
-        return Heard(score=highest.score, excepted=excepted)
-    return Heard("", highest.score, turn, tuple(places), highest.reason)
+        failed = failed or f"{check.kind}_failed"
+    if places:
+        return Heard("", highest.score, turn, tuple(places), highest.reason, partly=failed)
+    return Heard(failed=failed) if failed else Heard(score=highest.score, excepted=excepted)
 
 
 def verdict_on(guardrail: Guardrail, subject: Subject, panel: Panel | None) -> Verdict:

@@ -104,6 +104,9 @@ def missing(specification: Specification) -> list[FieldError]:
     for position, rule in enumerate(specification.rules):
         if not rule.text.strip():
             errors.append(FieldError(f"/rules/{position}/text", "Write the rule."))
+        if rule.polarity == "disallowed" and rule.action == "allow":
+            at = f"/rules/{position}/action"
+            errors.append(FieldError(at, "A disallowed rule asks for more than allow."))
     return errors
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +32,7 @@ from apps.guardrails.assembling import (
     strictest_action,
 )
 from apps.guardrails.checks.interface import Subject
+from apps.guardrails.configuration import CLASSIFIER
 from apps.guardrails.guarding import look, score_all
 from apps.guardrails.learning.panel import Panel
 from apps.guardrails.models import ModelVersion
@@ -37,6 +40,8 @@ from apps.policies.models import Policy
 from apps.policies.taxonomies import mappings_of
 from apps.runtime.judging import Bundle, Guard
 from apps.runtime.models import KillSwitch, Retention, ServedBundle
+
+logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 1.0
 """Seconds for which a copy is trusted without asking: a promotion is served this much later."""
@@ -60,7 +65,7 @@ class _Kept:
 
 
 _kept: dict[UUID, _Kept] = {}
-_building = threading.Lock()
+_building: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
 
 
 def served(workspace: Workspace) -> Served:
@@ -72,11 +77,12 @@ def served(workspace: Workspace) -> Served:
     kept = _kept.get(workspace.pk)
     old = kept is None or time.monotonic() - kept.looked > LOOK_EVERY
     # one thread renews; the others go on with what there is
-    if old and _building.acquire(blocking=kept is None):
+    building = _building[workspace.pk]
+    if old and building.acquire(blocking=kept is None):
         try:
             kept = _renew(workspace)
         finally:
-            _building.release()
+            building.release()
     assert kept is not None
     return Served(kept.bundle, kept.stale)
 
@@ -102,7 +108,7 @@ def build(workspace: Workspace) -> Bundle:
     panel, problems = panel_of(policies, parts.models)
     guards = tuple(_guard(policy, parts, problems.get(policy.slug, "")) for policy in policies)
     stopped = KillSwitch.objects.filter(workspace=workspace, on=True).exists()
-    manifest = _manifest(guards, parts.models.values(), stopped)
+    manifest = _manifest(workspace.pk, guards, parts.models.values(), stopped)
     name = _id(manifest)
     ServedBundle.objects.bulk_create(
         [ServedBundle(id=name, workspace=workspace, manifest=manifest)], ignore_conflicts=True
@@ -159,13 +165,14 @@ def _guard(policy: Policy, parts: Parts, problem: str) -> Guard:
 
 
 def _manifest(
-    guards: Sequence[Guard], models: Iterable[ModelVersion], stopped: bool
+    workspace: UUID, guards: Sequence[Guard], models: Iterable[ModelVersion], stopped: bool
 ) -> dict[str, Any]:
     """All that makes this bundle this bundle, as data."""
     sums = {str(model.policy_id): model.sha256 for model in models}
     # the version of the guardrail stands for its checks' settings and its gate
     named = [field.name for field in fields(Guard) if field.name != "guardrail"]
     return {
+        "workspace": str(workspace),
         "stopped": stopped,
         "models": sums,
         "guards": [
@@ -197,10 +204,11 @@ def _renew(workspace: Workspace) -> _Kept:
             state = _state(workspace)
             if kept is None or kept.stale or _refused(kept.bundle) or state != kept.state:
                 bundle = build(workspace)
-                if kept is not None and _lost(kept.bundle, bundle):
-                    kept.looked, kept.stale = time.monotonic(), "refused"
-                    return kept
-                kept = _Kept(sequence, state, bundle, 0.0)
+                carried = _carry_over(kept.bundle, bundle) if kept is not None else bundle
+                stale = "refused" if carried is not bundle else ""
+                kept = _Kept(sequence, state, carried, time.monotonic(), stale)
+                _kept[workspace.pk] = kept
+                return kept
             kept.sequence = sequence
     except DatabaseError:
         if kept is None:
@@ -211,6 +219,11 @@ def _renew(workspace: Workspace) -> _Kept:
                 extra={"action": "block", "degraded": True},
             ) from None
         kept.stale = "database"
+    except Exception:  # what guards must not depend on what somebody has just changed
+        if kept is None:
+            raise
+        logger.exception("bundle_not_built")
+        kept.stale = "refused"
     else:
         kept.stale = ""
     kept.looked = time.monotonic()
@@ -251,15 +264,37 @@ ORDER BY policy.id
 """
 
 
-def _lost(before: Bundle, now: Bundle) -> bool:
-    """Whether a check that could judge before cannot be served any more."""
-    could = {
-        (guard.policy, check.key)
+def _carry_over(before: Bundle, now: Bundle) -> Bundle:
+    """The new bundle, with the checks that cannot be served any more as they were before.
+
+    All else is new: modes, rules, exceptions, the kill switch.
+    """
+    old = {
+        (guard.policy, check.key): (guard, check)
         for guard in before.guards
         for check in guard.guardrail.checks
         if check.evaluate is not None
     }
-    return bool(could & _refused(now))
+    lost = _refused(now) & old.keys()
+    if not lost:
+        return now
+    guards = []
+    models = dict(now.panel.models) if now.panel else {}
+    for guard in now.guards:
+        checks = []
+        for check in guard.guardrail.checks:
+            if (guard.policy, check.key) in lost:
+                last, there = old[guard.policy, check.key]
+                check = replace(
+                    check, evaluate=there.evaluate, threshold=there.threshold, problem=""
+                )
+                if check.kind == CLASSIFIER and before.panel is not None:
+                    models[guard.policy] = before.panel.models[guard.policy]
+                    guard = replace(guard, model_version=last.model_version)
+            checks.append(check)
+        guardrail = replace(guard.guardrail, checks=tuple(checks))
+        guards.append(replace(guard, guardrail=guardrail))
+    return replace(now, guards=tuple(guards), panel=Panel(models) if models else None)
 
 
 def _refused(bundle: Bundle) -> set[tuple[str, str]]:

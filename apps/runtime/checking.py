@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from apps.accounts.actor import Actor
 from apps.accounts.models import Workspace
-from apps.base.gate import check_text
+from apps.base.gate import check_text, parse_json
 from apps.base.ids import uuid7
 from apps.base.problems import FieldError, Problem
 from apps.guardrails.checks.interface import Subject
@@ -25,6 +25,8 @@ from apps.runtime.recording import recorder, text_hash
 
 MAXIMUM_BYTES = 64 * 1024
 MAXIMUM_TURNS = 200
+STAGE = "moderation"
+"""What stands for the stage of a text that came to /v1/moderations."""
 CONTENTS = ("text", "messages", "tool_call", "passages")
 
 
@@ -62,7 +64,7 @@ def check(
             503 when nothing was ever read of the policies.
     """
     return check_with(
-        actor, stage=stage, content=content, key=key, narrow=lambda b: _narrow(b, policies)
+        actor, stage=stage, content=content, key=key, narrow=lambda b: _narrow(b, policies, stage)
     )
 
 
@@ -121,9 +123,10 @@ def subjects_of(content: Mapping[str, Any]) -> list[Subject]:
     if name == "messages":
         return [Subject(message["content"], role=message["role"]) for message in value]
     if name == "tool_call":
-        arguments = value.get("arguments", {})
+        arguments = _parsed(value.get("arguments", {}))
         written = json.dumps(arguments, ensure_ascii=False, sort_keys=True)
-        text = f"{value['name']} {written}"
+        # as JSON a line break is a backslash and an n: what the tool will read stands below it
+        text = "\n".join([f"{value['name']} {written}", *_strings(arguments)])
         return [Subject(text, tool=value["name"], arguments=arguments)]
     return [
         Subject(passage)
@@ -131,6 +134,25 @@ def subjects_of(content: Mapping[str, Any]) -> list[Subject]:
         else Subject(passage["text"], source=passage.get("source", ""))
         for passage in value
     ]
+
+
+def _parsed(arguments: Any) -> Any:
+    """Arguments that came as JSON inside a string, as OpenAI has them, or as they are."""
+    if isinstance(arguments, str):
+        try:
+            return parse_json(arguments.encode())
+        except Problem:
+            return arguments
+    return arguments
+
+
+def _strings(value: Any) -> list[str]:
+    """Every key and every string, at any depth."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for key, item in value.items() for text in (key, *_strings(item))]
+    return [text for item in value for text in _strings(item)] if isinstance(value, list) else []
 
 
 def _check_texts(subjects: Sequence[Subject]) -> None:
@@ -144,13 +166,14 @@ def _check_texts(subjects: Sequence[Subject]) -> None:
         raise Problem("At most 64 KiB of text at once.", code="too_large", status=413)
 
 
-def _narrow(bundle: Bundle, policies: Collection[str] | None) -> Bundle:
+def _narrow(bundle: Bundle, policies: Collection[str] | None, stage: str) -> Bundle:
     if policies is None:
         return bundle
-    unknown = sorted(set(policies) - {guard.policy for guard in bundle.guards})
+    there = {guard.policy for guard in bundle.guards if stage in guard.stages}
+    unknown = sorted(set(policies) - there)
     if unknown:
         raise Problem(
-            "Some of the named policies are not active here.",
+            "Some of the named policies do not guard this stage, or are not active here.",
             code="unknown_policy",
             status=404,
             errors=[FieldError("/policies", "No such active policy.") for _ in unknown],

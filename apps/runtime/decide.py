@@ -81,7 +81,7 @@ def decide(findings: Iterable[Finding]) -> Outcome:
         if reason.finding.polarity == "disallowed" and not reason.lifted_by
     ]
     action = max(standing, key=_RESTRICTS.__getitem__, default="allow")
-    return Outcome(action, tuple(sorted(reasons, key=_weight)))
+    return Outcome(action, tuple(sorted(reasons, key=weight)))
 
 
 def restricts_more(one: str, other: str) -> bool:
@@ -97,7 +97,7 @@ def _lifted_by(finding: Finding, allowing: list[Finding]) -> str:
     return min(above, key=lambda a: (_AUTHORITY[a.level], a.policy)).policy if above else ""
 
 
-def _weight(reason: Reason) -> tuple[bool, int, int, Finding]:
+def weight(reason: Reason) -> tuple[bool, int, int, Finding]:
     """Standing before lifted, the most restrictive first, then by authority and name."""
     finding = reason.finding
     return (

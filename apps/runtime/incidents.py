@@ -16,13 +16,13 @@ from apps.corpus.models import Side
 from apps.evidence.cases import add_case, run_cases
 from apps.evidence.models import MustPassCase
 from apps.guardrails.checks.interface import Subject
+from apps.guardrails.guarding import verdict_on
 from apps.labeling.labels import LabelEvent
 from apps.labeling.models import DECISIVE
 from apps.labeling.queue import put_first
 from apps.policies.models import Policy
 from apps.runtime import bundles
 from apps.runtime.checking import subjects_of
-from apps.runtime.judging import judge
 from apps.runtime.models import Decision, Feedback, Incident
 from apps.runtime.recording import text_hash
 from apps.runtime.texts import kept_content
@@ -36,7 +36,6 @@ _EXPECTED = {
 }
 
 
-@transaction.atomic
 def give_feedback(
     actor: Actor,
     *,
@@ -59,32 +58,34 @@ def give_feedback(
     check_text(note)
     if len(note) > 2000:
         raise Problem("At most 2,000 characters.", errors=[FieldError("/note", "Shorten it.")])
-    feedback = Feedback.objects.create(
-        workspace=actor.workspace,
-        decision=decision.pk,
-        verdict=verdict,
-        note=note,
-        given_by=actor.label,
-    )
-    incidents = []
+    wrong = []
+    text = ""
     if verdict in _EXPECTED:
         text = _text_of(actor, decision, content)
-        for wrong in _policies(actor, decision, verdict, policy):
-            incidents.append(
-                open_incident(
-                    actor,
-                    policy=wrong,
-                    text=text,
-                    expected=_EXPECTED[Feedback.Kind(verdict)],
-                    note=note,
-                    decision=decision,
-                )
-            )
-    record(actor, "decision.feedback", feedback, decision=str(decision.pk), verdict=verdict)
-    return feedback, incidents
+        wrong = _policies(actor, decision, verdict, policy)
+    with transaction.atomic():
+        feedback = Feedback.objects.create(
+            workspace=actor.workspace,
+            decision=decision.pk,
+            verdict=verdict,
+            note=note,
+            given_by=actor.label,
+        )
+        record(actor, "decision.feedback", feedback, decision=str(decision.pk), verdict=verdict)
+    opened = [
+        open_incident(
+            actor,
+            policy=one,
+            text=text,
+            expected=_EXPECTED[Feedback.Kind(verdict)],
+            note=note,
+            decision=decision,
+        )
+        for one in wrong
+    ]
+    return feedback, opened
 
 
-@transaction.atomic
 def open_incident(
     actor: Actor,
     *,
@@ -99,6 +100,21 @@ def open_incident(
     The same text with the same expectation is the same incident while that one is not closed.
     """
     check_text(text)
+    # judged before the transaction: a slow judge must not hold the audit trail
+    wrong = is_wrong(policy, text, expected)
+    with transaction.atomic():
+        return _open(actor, policy, text, expected, note, decision, wrong)
+
+
+def _open(
+    actor: Actor,
+    policy: Policy,
+    text: str,
+    expected: str,
+    note: str,
+    decision: Decision | None,
+    wrong: bool,
+) -> Incident:
     there = (
         Incident.objects.filter(policy=policy, expected=expected, text=text)
         .exclude(status__in=[Status.VERIFIED, Status.DISMISSED])
@@ -119,21 +135,19 @@ def open_incident(
         opened_by=actor.label,
     )
     record(actor, "incident.open", incident, policy=policy.slug, expected=expected)
-    if is_wrong(incident):
+    if wrong:
         _move(actor, incident, Status.REPRODUCED)
     return incident
 
 
-def is_wrong(incident: Incident) -> bool:
-    """Whether what is served now still judges the incident's text wrongly."""
-    assert incident.policy is not None
-    bundle = bundles.build(incident.workspace)
-    guard = next((g for g in bundle.guards if g.policy == incident.policy.slug), None)
+def is_wrong(policy: Policy, text: str, expected: str) -> bool:
+    """Whether what is served now judges a text wrongly, or cannot judge it."""
+    bundle = bundles.build(policy.workspace)
+    guard = next((g for g in bundle.guards if g.policy == policy.slug), None)
     if guard is None:
         return True
-    judged = judge(bundle, stage=guard.stages[0], subjects=[Subject(incident.text)])
-    found = any(e.policy == guard.policy and e.action and not e.advisory for e in judged.receipt)
-    return found is not (incident.expected == MustPassCase.Expected.VIOLATES)
+    fires = verdict_on(guard.guardrail, Subject(text), bundle.panel).fires
+    return fires is not (expected == MustPassCase.Expected.VIOLATES)
 
 
 def after_label(event: LabelEvent) -> None:
@@ -200,7 +214,8 @@ def verify(actor: Actor, *, incident: Incident) -> None:
     """
     if incident.status != Status.FIXED:
         raise Problem("Only a fixed incident can be verified.", code="not_fixed", status=409)
-    if is_wrong(incident):
+    assert incident.policy is not None
+    if is_wrong(incident.policy, incident.text, incident.expected):
         with transaction.atomic():
             _move(actor, incident, Status.CASE)
         raise Problem("It is still judged wrongly; it waits again.", code="not_fixed", status=409)

@@ -18,7 +18,8 @@ from apps.guardrails.checks.interface import Span, Subject, merged
 from apps.guardrails.configuration import CLASSIFIER
 from apps.guardrails.guarding import Check, Guardrail, Heard, look, score_all
 from apps.guardrails.learning.panel import Panel
-from apps.runtime.decide import Finding, Outcome, Reason, decide
+from apps.policies.specification import ACTIONS
+from apps.runtime.decide import Finding, Outcome, Reason, decide, weight
 
 DEADLINE = 0.150
 """Seconds that a decision may take; what has not begun by then has failed.
@@ -153,6 +154,32 @@ class _Round:
     def verdict(self) -> gate.Verdict:
         return self.guard.guardrail.verdict(self.heard)
 
+    def matters(self, check: Check) -> bool:
+        """Whether what this check has not said could still change what the policy asks for.
+
+        It does not where the gate stays shut whatever it says, nor where something stricter was
+        found already. Of two that redact, each redacts its own places.
+        """
+        if check.advisory or check.polarity == "allowed":
+            return True
+        fires = self.verdict().fires
+        if fires is None:
+            return True
+        asked = [c.action for c in self.checks if self._speaks(c)]
+        strictest = max(asked, key=ACTIONS.index, default="allow")
+        stricter = ACTIONS.index(check.action) > ACTIONS.index(strictest)
+        return fires and (stricter or check.action == strictest == "redact")
+
+    def undecided(self) -> bool:
+        """Whether a check that failed could have made the policy ask for more than it does."""
+        lost = [c for c in self.checks if (h := self.heard.get(c.key)) is not None and h.failed]
+        return any(self.matters(check) for check in lost if not check.advisory)
+
+    def _speaks(self, check: Check) -> bool:
+        heard = self.heard.get(check.key)
+        voting = not check.advisory and check.polarity == "disallowed"
+        return voting and heard is not None and bool(heard.places)
+
     def entries(self) -> list[Entry]:
         return [self._entry(check, self.heard.get(check.key)) for check in self.checks]
 
@@ -160,7 +187,7 @@ class _Round:
         guard = self.guard
         said = heard or Heard()
         status = "failed" if said.failed else "ran"
-        why = said.failed or self.why or ("exception" if said.excepted else "")
+        why = said.failed or said.partly or self.why or ("exception" if said.excepted else "")
         if self.mode == "off":
             status, why = "skipped", self.why
         elif check.key in self.spared:
@@ -255,16 +282,17 @@ def _scored(
 def _ask(bundle: Bundle, rounds: Sequence[_Round], subjects: Sequence[Subject]) -> None:
     """Remote checks, all at once, and only where they can still change their policy's verdict."""
     asked: list[tuple[_Round, Check, Future[Heard]]] = []
+    until = time.monotonic() + _LONGEST_REMOTE
     for one in rounds:
         waiting = [c for c in one.checks if one.mode != "off" and c.key not in one.heard]
         for check in waiting:
-            settled = one.verdict().fires is not None and check.polarity == "disallowed"
-            if settled and not check.advisory and one.mode == "enforce":
+            if one.mode == "enforce" and not one.matters(check):
                 one.spared.add(check.key)
             else:
-                future = _remote.submit(look, one.guard.guardrail, check, subjects, bundle.panel)
+                future = _remote.submit(
+                    look, one.guard.guardrail, check, subjects, bundle.panel, until
+                )
                 asked.append((one, check, future))
-    until = time.monotonic() + _LONGEST_REMOTE
     for one, check, future in asked:
         try:
             one.heard[check.key] = future.result(timeout=max(0.0, until - time.monotonic()))
@@ -290,13 +318,12 @@ def _conclude(rounds: Sequence[_Round], subjects: Sequence[Subject]) -> Judgemen
             scores[one.guard.policy] = verdict.score
         if one.mode == "enforce":
             found |= _findings(one, verdict, entries)
-            allowing = [c for c in one.checks if c.polarity == "allowed"]
-            lost = any(one.heard[check.key].failed for check in allowing)
-            if verdict.fires is None or lost:
+            if verdict.fires is None or one.undecided():
                 failed.append(one.guard)
-    outcome = decide(found)
+    outcome = _decide(found)
     codes = {entry.why for entry in receipt if entry.status == "failed"}
     codes |= {entry.why for entry in receipt if entry.why == "kill_switch"}
+    codes |= {said.partly for one in rounds for said in one.heard.values() if said.partly}
     finished = not failed or outcome.action == "block"
     closed = any(guard.on_failure == "closed" for guard in failed)
     return Judgement(
@@ -307,6 +334,29 @@ def _conclude(rounds: Sequence[_Round], subjects: Sequence[Subject]) -> Judgemen
         receipt=tuple(receipt),
         output=_output(outcome, found, {r.guard.policy: r.guard for r in rounds}, subjects),
         scores=scores,
+    )
+
+
+def _decide(found: Mapping[Finding, Entry]) -> Outcome:
+    """Conflict resolution turn by turn: what is allowed in one turn lifts nothing in another.
+
+    A finding stands if it stands in any of its turns; a gate's is in all of them.
+    """
+    turns = {turn for entry in found.values() for turn, _ in entry.places} or {0}
+    outcomes = [
+        decide(f for f, e in found.items() if not e.places or turn in dict(e.places))
+        for turn in sorted(turns)
+    ]
+    if len(outcomes) == 1:
+        return outcomes[0]
+    lifted: dict[Finding, list[str]] = {}
+    for outcome in outcomes:
+        for reason in outcome.reasons:
+            lifted.setdefault(reason.finding, []).append(reason.lifted_by)
+    reasons = [Reason(f, "" if "" in by else by[0]) for f, by in lifted.items()]
+    return Outcome(
+        max((outcome.action for outcome in outcomes), key=ACTIONS.index),
+        tuple(sorted(reasons, key=weight)),
     )
 
 
@@ -391,8 +441,10 @@ def _output(
         if reason.lifted_by or entry.action != "redact":
             continue
         for turn, places in entry.places or [(t, ()) for t in range(len(subjects))]:
-            whole = (0, len(subjects[turn].text))
-            spans.setdefault(turn, []).extend(places or [whole])
+            whole = [(0, len(subjects[turn].text))]
+            # what is found in a tool call cannot be cut out of its arguments
+            cut = places if subjects[turn].tool is None else ()
+            spans.setdefault(turn, []).extend(cut or whole)
     return tuple(redacted(s.text, spans.get(turn, [])) for turn, s in enumerate(subjects))
 
 

@@ -19,11 +19,10 @@ from apps.accounts.authentication import KnownBearerToken, PageSession
 from apps.accounts.endpoint import Endpoint
 from apps.base.problems import Problem
 from apps.policies.taxonomies import BUILT_IN, translate
-from apps.runtime.checking import Checked, check_with
+from apps.runtime.checking import STAGE, Checked, check_with
 from apps.runtime.judging import Bundle
 
 NAMES = tuple(category.code for category in BUILT_IN["openai"].categories)
-STAGE = "moderation"
 _STAGES = {
     "parapet": {"input", "output"},
     "parapet-input": {"input"},

@@ -81,7 +81,12 @@ class Recorder:
                     batch.append(self._waiting.get_nowait())
                 except queue.Empty:
                     break
-            self._write(batch)
+            try:
+                self._write(batch)
+            except Exception:  # the thread has to live: without it nothing is ever written
+                logger.exception("decisions_lost")
+                for _ in batch:
+                    self._drop()
             for _ in batch:
                 self._waiting.task_done()
 
@@ -119,8 +124,10 @@ def keep(batch: Sequence[Row], *, dropped: int = 0) -> None:
         dropped: decisions lost since the last write.
     """
     decisions = [decision for decision, _ in batch]
-    if len(decisions) == 1:  # perhaps one that was written already by a write that broke off
-        Decision.objects.bulk_create(decisions, ignore_conflicts=True)
+    if len(decisions) == 1:  # perhaps written already, by a write whose answer was lost
+        if Decision.objects.filter(pk=decisions[0].pk).exists():
+            return
+        Decision.objects.bulk_create(decisions)
     else:
         _copy(decisions)
     texts = [text for _, text in batch if text is not None]
@@ -130,7 +137,11 @@ def keep(batch: Sequence[Row], *, dropped: int = 0) -> None:
 
 def _copy(decisions: Sequence[Decision]) -> None:
     """COPY, row by row: putting one large INSERT together would keep other threads waiting."""
-    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:  # type: ignore[attr-defined]
+    with (
+        connection.cursor() as cursor,
+        connection.wrap_database_errors,
+        cursor.copy(_COPY) as copy,  # type: ignore[attr-defined]
+    ):
         for decision in decisions:
             row = [getattr(decision, field.attname) for field in _FIELDS]
             copy.write_row(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
+
+from django.utils import timezone
 
 from apps.accounts.models import Workspace
 from apps.base.problems import Problem
@@ -15,13 +18,14 @@ from apps.guardrails.models import GuardrailVersion, ModelVersion, RuleException
 from apps.policies.models import Policy, PolicyVersion, Rule
 from apps.policies.specification import ACTIONS, Specification
 from apps.runtime import bundles
-from apps.runtime.checking import subjects_of
+from apps.runtime.checking import STAGE, subjects_of
 from apps.runtime.judging import Bundle, Guard, Judgement, judge
 from apps.runtime.models import Decision, DecisionText, ServedBundle
 from apps.runtime.recording import text_hash
 from apps.runtime.texts import decrypt, kept_content
 
 MOST_REPLAYED = 300
+SECONDS = 3.0
 _SHOWN = 20
 
 
@@ -99,14 +103,21 @@ def preview(
 ) -> Preview:
     """Judge the newest kept decisions as things are, and with a draft of one policy."""
     workspace = policy.workspace
-    now = bundles.build(workspace)
-    then = _with_draft(now, policy, configuration, specification)
-    kept = DecisionText.objects.filter(workspace=workspace).order_by("-decision")[:MOST_REPLAYED]
+    now = _acting(bundles.build(workspace), policy)
+    then = _acting(_with_draft(now, policy, configuration, specification), policy)
+    kept = DecisionText.objects.filter(workspace=workspace, expires_at__gt=timezone.now()).order_by(
+        "-decision"
+    )[:MOST_REPLAYED]
+    until = time.monotonic() + SECONDS
     flips: list[Flip] = []
     counts, replayed = {"stricter": 0, "milder": 0}, 0
     for row in kept:
+        if time.monotonic() > until:
+            break
         content = decrypt(workspace, row)
         stage, subjects = content.pop("stage"), subjects_of(content)
+        if stage == STAGE:
+            stage = _any_stage(policy, specification)
         before, after = (
             judge(bundle, stage=stage, subjects=subjects).action for bundle in (now, then)
         )
@@ -120,6 +131,25 @@ def preview(
     ids = [decision.pk for decision in recent.only("pk")]
     with_text = DecisionText.objects.filter(decision__in=ids).count()
     return Preview(replayed, len(ids) - with_text, **counts, flips=flips)
+
+
+def _acting(bundle: Bundle, policy: Policy) -> Bundle:
+    """The bundle with the policy enforced on all traffic, and without checks that ask others."""
+    guards = []
+    for guard in bundle.guards:
+        local = tuple(check for check in guard.guardrail.checks if not check.remote)
+        guard = replace(guard, guardrail=replace(guard.guardrail, checks=local))
+        if guard.policy == policy.slug:
+            guard = replace(guard, mode="enforce", rollout=100)
+        guards.append(guard)
+    return replace(bundle, guards=tuple(guards), stopped=False)
+
+
+def _any_stage(policy: Policy, specification: Specification | None) -> str:
+    """A stage that the policy guards, for texts that came without one (moderations)."""
+    version = policy.current_version
+    stages = specification.stages if specification else version.stages if version else ()
+    return next(iter(stages), "output")
 
 
 def _with_draft(
@@ -165,7 +195,7 @@ def _bundle_then(workspace: Workspace, decision: Decision) -> tuple[Bundle | Non
     loaded: dict[str, tuple[Policy, ModelVersion]] = {}
     for said in served.manifest["guards"]:
         if said["policy"] in modes:
-            guard = _guard_then(workspace, said, modes[said["policy"]], loaded, gone)
+            guard = _guard_then(workspace, decision, said, modes[said["policy"]], loaded, gone)
             if guard is not None:
                 guards.append(guard)
     panel, problems = panel_of(
@@ -180,6 +210,7 @@ def _bundle_then(workspace: Workspace, decision: Decision) -> tuple[Bundle | Non
 
 def _guard_then(
     workspace: Workspace,
+    decision: Decision,
     said: Mapping[str, Any],
     mode: str,
     loaded: dict[str, tuple[Policy, ModelVersion]],
@@ -208,7 +239,9 @@ def _guard_then(
         loaded[slug] = (policy, model)
     rules = {rule.key: rule for rule in version.rules.all()}
     exceptions: Sequence[RuleException] = list(
-        RuleException.objects.filter(pk__in=said["exemptions"]).order_by("pk")
+        RuleException.objects.filter(
+            pk__in=said["exemptions"], expires_at__gt=decision.at
+        ).order_by("pk")
     )
     for row in exceptions:  # in force then, whatever became of it since
         row.expires_at = row.expires_at.replace(year=row.expires_at.year + 100)
@@ -216,7 +249,7 @@ def _guard_then(
         policy=slug,
         policy_version=version.number,
         level=said["level"],
-        stages=tuple(said["stages"]),
+        stages=(decision.stage,),
         mode=mode,
         on_failure=said["on_failure"],
         action=said["action"],

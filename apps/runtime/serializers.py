@@ -57,7 +57,10 @@ class ContentIn(serializers.Serializer):
 class CheckIn(ContentIn):
     stage = serializers.ChoiceField(choices=STAGES)
     policies = serializers.ListField(
-        child=serializers.CharField(max_length=60), required=False, max_length=200
+        child=serializers.CharField(max_length=60),
+        required=False,
+        min_length=1,
+        max_length=200,
     )
     context = ContextIn(required=False)
 
@@ -93,7 +96,10 @@ class ChunkIn(serializers.Serializer):
     final = serializers.BooleanField(required=False, default=False)
     stage = serializers.ChoiceField(choices=STAGES, required=False, default="output")
     policies = serializers.ListField(
-        child=serializers.CharField(max_length=60), required=False, max_length=200
+        child=serializers.CharField(max_length=60),
+        required=False,
+        min_length=1,
+        max_length=200,
     )
     context = ContextIn(required=False)
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from apps.accounts.actor import Actor
@@ -23,6 +25,7 @@ from apps.runtime.checking import MAXIMUM_BYTES, Checked, check
 from apps.runtime.models import StreamBuffer
 
 LIFETIME = timedelta(minutes=10)
+_GO_ON = ("allow", "flag")
 _SENTENCE_END = re.compile(r"[.!?\u2026]['\")\]]*\s|[\u3002\uff01\uff1f\n]")
 
 
@@ -89,14 +92,20 @@ def take_chunk(
         return Streamed("allow", buffer.checked, number, None)
     if not text.strip():
         return Streamed("allow", 0, number, None)
-    checked = check(actor, stage=stage, content={"text": text}, policies=policies, key=key)
+    checked = check(actor, stage=stage, content={"text": text}, policies=policies, key=key or name)
     action = checked.decision.action
     passes = ACTIONS.index(action) <= ACTIONS.index("flag") and checked.judgement.finished
     release = (len(text) if final else _last_end(text)) if passes else buffer.checked
+    if final and passes:
+        stopped = StreamBuffer.objects.filter(pk=buffer.pk).exclude(action__in=_GO_ON).first()
+        if stopped is not None:
+            action, release = stopped.action, stopped.checked
     if final:
         StreamBuffer.objects.filter(pk=buffer.pk).delete()
     else:
-        StreamBuffer.objects.filter(pk=buffer.pk).update(checked=release, action=action)
+        # a later chunk may have been checked meanwhile: a stop stays, whatever came after it
+        going_on = StreamBuffer.objects.filter(pk=buffer.pk, action__in=_GO_ON)
+        going_on.update(checked=Greatest(F("checked"), release), action=action)
     return Streamed(action, release, number, checked)
 
 

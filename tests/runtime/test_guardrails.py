@@ -197,3 +197,77 @@ def test_a_chunk_out_of_turn_is_refused(space: Space) -> None:
     body = {"stream": "s", "number": 2, "chunk": "x"}
     answer = space.api.post("check/stream", body)
     assert (answer.status_code, answer.json()["next"]) == (409, 1)
+
+
+@pytest.mark.parametrize("arguments", [{"t": "take\ntwo tablets"}, '{"t": "two\\u0020tablets"}'])
+def test_a_tool_call_is_judged_as_its_tool_will_read_it(space: Space, arguments: Any) -> None:
+    specification = {**factories.SPECIFICATION, "stages": ["tool_call"]}
+    other = factories.make_policy(space.admin, "tools", specification=specification)
+    Space(space.admin, other).guard(WORDS)
+    Space(space.admin, other).set(mode="enforce")
+    body = {"stage": "tool_call", "tool_call": {"name": "note", "arguments": arguments}}
+    assert space.api.post("check", body).json()["action"] == "block"
+
+
+@pytest.mark.parametrize("phrase", ["x" * 1000, "\u200b", "." * 600])
+def test_a_phrase_that_cannot_be_looked_for_is_refused(space: Space, phrase: str) -> None:
+    body = {"phrase": phrase, "reason": "x"}
+    answer = space.api.post(f"policies/{space.policy.slug}/exceptions", body)
+    assert answer.status_code == 400
+    assert space.check(GOOD).status_code == 200
+
+
+def test_patterns_that_are_slow_on_long_texts_are_refused(space: Space) -> None:
+    slow = {**EMAIL, "settings": {"patterns": ["(?:.{100}){9}N"] * 20}}
+    place = f"policies/{space.policy.slug}/guardrail"
+    answer = space.api.put(place, {"checks": [slow]}, **ANY)
+    assert "slow" in answer.json()["errors"][0]["message"]
+
+
+def test_an_exception_that_lets_a_case_through_is_refused(space: Space) -> None:
+    case = {"text": BAD, "expected": "violates", "why": "the first one"}
+    assert space.api.post(f"policies/{space.policy.slug}/cases", case).status_code == 201
+    body = {"rule": "names-a-dose", "phrase": "two tablets", "reason": "x"}
+    answer = space.api.post(f"policies/{space.policy.slug}/exceptions", body)
+    assert (answer.status_code, answer.json()["code"]) == (409, "case_failed")
+
+
+def test_a_guardrail_that_could_never_fire_is_not_published(space: Space) -> None:
+    place = f"policies/{space.policy.slug}/guardrail"
+    space.api.put(place, {"checks": [{**WORDS, "advisory": True}]}, **ANY)
+    assert space.api.post(f"{place}/publish", {}).json()["code"] == "incomplete"
+
+
+@pytest.mark.parametrize("policies", [[], ["tools-only"]])
+def test_naming_no_policy_that_guards_the_stage_is_refused(space: Space, policies: Any) -> None:
+    specification = {**factories.SPECIFICATION, "stages": ["input"]}
+    factories.make_policy(space.admin, "tools-only", specification=specification)
+    bundles.forget()
+    assert space.check(BAD, policies=policies).status_code in (400, 404)
+
+
+def test_a_check_that_cannot_be_served_keeps_no_other_change_back(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from apps.base.problems import Problem
+    from apps.guardrails import assembling
+
+    assert space.check(BAD).json()["action"] == "block"
+    monkeypatch.setattr(bundles, "LOOK_EVERY", 0.0)
+
+    def refuse(check: Any) -> Any:
+        raise Problem("broken")
+
+    monkeypatch.setattr(assembling, "built", refuse)
+    space.api.put("kill-switch", {"on": True, "reason": "false blocks"})
+    stopped = space.check(BAD).json()
+    assert (stopped["action"], stopped["degraded_by"]) == ("allow", ["kill_switch", "refused"])
+    assert stopped["receipt"][0]["action"] == "block"
+
+
+def test_a_stream_is_on_one_side_of_a_rollout(space: Space) -> None:
+    space.set(rollout=50)
+    for number in range(8):
+        found = chunks(space, "Well. ", "Now then. ", "Take two tablets. ", name=f"stream {number}")
+        modes = {one["check"]["receipt"][0]["mode"] for one in found if one.get("check")}
+        assert len(modes) == 1

@@ -341,3 +341,57 @@ def test_a_remote_check_that_cannot_change_the_verdict_is_not_asked() -> None:
     never = words("-", key="judge", remote=True, evaluate=lambda subject: 1 / 0)
     found = judged(bundle(guard("p", words("red"), never)), "red")
     assert (found.receipt[1].status, found.receipt[1].why) == ("skipped", "short_circuited")
+
+
+def test_a_mild_finding_does_not_hide_a_stricter_check_that_failed() -> None:
+    mild = words("red", key="mild", action="flag")
+    lost = saying(Found(0.0, failed="gone"), key="strict", action="block")
+    found = judged(bundle(guard("p", mild, lost)), "red")
+    assert (found.action, found.finished) == ("block", False)
+
+
+def test_a_mild_finding_does_not_spare_a_judge_that_could_block() -> None:
+    mild = words("red", key="mild", action="flag")
+    asked = words("-", key="judge", remote=True, evaluate=lambda subject: Found(1.0))
+    assert judged(bundle(guard("p", mild, asked)), "red").action == "block"
+
+
+def test_what_else_should_be_redacted_and_could_not_be_looked_for_is_not_passed_on() -> None:
+    cut = words("red", key="cut", action="redact")
+    lost = saying(Found(0.0, failed="gone"), key="secrets", action="redact")
+    assert not judged(bundle(guard("p", cut, lost, action="redact")), "red secret").finished
+
+
+def test_a_failure_in_a_later_turn_does_not_lose_what_was_found_in_an_earlier_one() -> None:
+    def evaluate(subject: Subject) -> Found:
+        return Found(1.0) if subject.text == BAD else Found(0.0, failed="timeout")
+
+    policy = guard("p", words("-", evaluate=evaluate), on_failure="open")
+    found = judged(bundle(policy), BAD, GOOD)
+    assert (found.action, found.finished, found.degraded) == ("block", True, ("timeout",))
+
+
+def test_what_is_allowed_in_one_turn_lifts_nothing_in_another() -> None:
+    allowing = words("hospital", polarity="allowed", action="allow", key="allowing")
+    above = guard("above", allowing, level="organisation")
+    served = bundle(above, guard("doses", words("tablets")))
+    assert judged(served, "the hospital", "two tablets").action == "block"
+    assert judged(served, "two tablets in the hospital").action == "allow"
+
+
+def test_a_phrase_repeated_often_lets_nothing_else_through() -> None:
+    policy = guard("p", words("kill", "bath bomb"), exemptions=(exempting("bath bomb"),))
+    assert judged(bundle(policy), "bath bomb " * 201 + "how to kill").action == "block"
+
+
+def test_what_is_hidden_behind_an_excepted_phrase_is_judged() -> None:
+    hidden = "".join(chr(0xE0000 + ord(letter)) for letter in "kill")
+    seen: list[str] = []
+
+    def evaluate(subject: Subject) -> Found:
+        seen.append(subject.text)
+        return Found(1.0)
+
+    policy = guard("p", words("-", evaluate=evaluate), exemptions=(exempting("bath salts"),))
+    judged(bundle(policy), f"bath salts{hidden}")
+    assert seen[-1].strip() == hidden

@@ -14,6 +14,7 @@ from apps.accounts.erase import erase_workspace
 from apps.base.ids import uuid7
 from apps.runtime import partitions, recording
 from apps.runtime.models import Decision
+from apps.runtime.traffic import summary
 from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -104,3 +105,31 @@ def test_the_hash_of_a_text_is_the_workspaces_own() -> None:
     assert recording.text_hash(one, ["a", "b"]) == recording.text_hash(one, ["a", "b"])
     assert recording.text_hash(one, ["a", "b"]) != recording.text_hash(one, ["ab"])
     assert recording.text_hash(one, ["a"]) != recording.text_hash(other, ["a"])
+
+
+def test_a_write_that_breaks_off_does_not_end_the_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = factories.make_workspace()
+    recorder = recording.Recorder()
+    first, keep = [], recording.keep
+
+    def breaking(batch: Any, **options: Any) -> None:
+        if not first:
+            first.append(1)
+            raise RuntimeError("something nobody thought of")
+        keep(batch, **options)
+
+    monkeypatch.setattr(recording, "keep", breaking)
+    recorder.put(decision(workspace))
+    recorder.flush()
+    recorder.put(decision(workspace))
+    recorder.flush()
+    assert (Decision.objects.count(), recorder.dropped) == (1, 1)
+
+
+def test_a_decision_that_is_written_already_is_not_counted_again() -> None:
+    workspace = factories.make_workspace()
+    both = [decision(workspace), decision(workspace)]
+    rows: list[Any] = [(one, None) for one in both]
+    recording.keep(rows)
+    recording.Recorder()._write(rows)
+    assert (Decision.objects.count(), summary(workspace).total) == (2, 2)

@@ -93,3 +93,28 @@ def test_a_preview_says_how_many_could_not_be_replayed(space: Space) -> None:
     decided(space, BAD, GOOD)
     draft = parse({"checks": [WORDS]}, rules=RULES)
     assert replaying.preview(space.policy, configuration=draft).lost == 2
+
+
+def test_a_preview_acts_even_where_the_policy_is_in_shadow(space: Space) -> None:
+    texts.keep_texts(space.admin, share=1.0, days=30)
+    space.set(mode="shadow")
+    decided(space, BAD)
+    draft = parse({"checks": [{**WORDS, "settings": {"words": ["other"]}}]}, rules=RULES)
+    assert replaying.preview(space.policy, configuration=draft).milder == 1
+
+
+def test_a_moderation_is_replayed_as_it_was(space: Space) -> None:
+    from tests.runtime.test_moderations import moderate
+
+    moderate(space, BAD)
+    (decision,) = written()
+    found = space.api.post(f"decisions/{decision.pk}/replay", {"text": BAD}).json()
+    assert (found["same"], found["action"]) == (True, "block")
+
+
+def test_equal_workspaces_have_bundles_of_their_own(space: Space) -> None:
+    from tests import factories
+
+    other = factories.make_member(factories.make_workspace())
+    ids = {bundles.build(actor.workspace).id for actor in (other, space.admin)}
+    assert len(ids) == 2

@@ -41,27 +41,33 @@ class Patterns:
         self._each = [_compiled(pattern, options) for pattern in patterns]
         self._any = _any_of(patterns, options)
 
-    def spans(self, subject: Subject) -> list[tuple[int, Span]]:
-        """(number of the pattern, where it matches in the text as received), in that order."""
-        hits = self._look(subject.encoded, subject.text)
+    def spans(self, subject: Subject, *, to_the_end: bool = True) -> list[tuple[int, Span]]:
+        """(number of the pattern, where it matches in the text as received), in that order.
+
+        Args:
+            to_the_end: where a pattern matches more often than is looked at, all of the rest
+                counts as matching: right for what is cut out, wrong for what is let through.
+        """
+        hits = self._look(subject.encoded, subject.text, to_the_end)
         form = subject.folded if self._ignore_case else subject.plain
         if form is not None:
-            hits += [(n, form.back(*span)) for n, span in self._look(form.encoded, form.text)]
+            here = self._look(form.encoded, form.text, to_the_end)
+            hits += [(number, form.back(*span)) for number, span in here]
         return sorted(set(hits))
 
-    def _look(self, encoded: bytes, text: str) -> list[tuple[int, Span]]:
+    def _look(self, encoded: bytes, text: str, to_the_end: bool) -> list[tuple[int, Span]]:
         # one pass tells for nearly every text that there is nothing
         if self._any is not None and self._any.search(encoded) is None:
             return []
         hits = []
         for number, pattern in enumerate(self._each):
-            for start, end in self._matches(pattern, encoded):
-                if not text.isascii():
-                    start, end = _code_points(encoded, start), _code_points(encoded, end)
-                hits.append((number, (start, end)))
+            spans = self._matches(pattern, encoded, to_the_end)
+            if spans and not text.isascii():
+                spans = _code_points(encoded, spans)
+            hits += [(number, span) for span in spans]
         return hits
 
-    def _matches(self, pattern: re2._Regexp, encoded: bytes) -> list[Span]:
+    def _matches(self, pattern: re2._Regexp, encoded: bytes, to_the_end: bool) -> list[Span]:
         spans: list[Span] = []
         at = 0
         while at <= len(encoded) and len(spans) < _MOST_MATCHES:
@@ -72,8 +78,8 @@ class Patterns:
             spans.append(span)
             # a match of nothing must not stop the search; the next one may share its boundary
             at = span[1] if span[1] > at else at + 1
-        if len(spans) == _MOST_MATCHES:
-            spans.append((spans[-1][1], len(encoded)))  # beyond that, all of the rest
+        if to_the_end and len(spans) == _MOST_MATCHES:
+            spans.append((spans[-1][1], len(encoded)))
         return spans
 
 
@@ -115,6 +121,12 @@ def _any_of(patterns: Sequence[str], options: re2.Options) -> re2._Regexp | None
         return None
 
 
-def _code_points(encoded: bytes, position: int) -> int:
-    """A position in bytes as one in code points (a byte that goes on has the form 10xxxxxx)."""
-    return len(encoded[:position].decode(errors="ignore"))
+def _code_points(encoded: bytes, spans: Sequence[Span]) -> list[Span]:
+    """Spans in bytes as spans in code points, in one pass over the text."""
+    places = {}
+    at = count = 0
+    for place in sorted({position for span in spans for position in span}):
+        count += len(encoded[at:place].decode(errors="ignore"))
+        at = place
+        places[place] = count
+    return [(places[start], places[end]) for start, end in spans]

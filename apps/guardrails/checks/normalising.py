@@ -62,6 +62,11 @@ def fold(text: str) -> str:
     return text.casefold() if text.isascii() else _form(text, fold=True).text
 
 
+def is_invisible(character: str) -> bool:
+    """Whether normal forms leave the character out."""
+    return bool(_INVISIBLE.match(character))
+
+
 def _form(text: str, *, fold: bool) -> Form:
     parts: list[str] = []
     origin: list[int] = []

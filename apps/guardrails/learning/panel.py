@@ -31,6 +31,7 @@ class Panel:
     """
 
     def __init__(self, models: Mapping[str, Model]) -> None:
+        self.models = dict(models)
         self.names = tuple(models)
         each = list(models.values())
         shape = (features.COLUMNS, len(each))

@@ -6,6 +6,7 @@ from typing import Any
 
 from django import template
 
+from apps.accounts.permissions import allowed
 from apps.guardrails.configuration import Configuration
 from apps.policies.models import Policy
 from apps.policies.specification import missing
@@ -14,16 +15,20 @@ from apps.runtime import replaying
 register = template.Library()
 
 
-@register.inclusion_tag("runtime/preview.html")
-def guardrail_preview(policy: Policy, configuration: Configuration) -> dict[str, Any]:
-    """What a guardrail would have done to the newest kept decisions."""
-    return {"preview": replaying.preview(policy, configuration=configuration)}
+@register.inclusion_tag("runtime/preview.html", takes_context=True)
+def guardrail_preview(
+    context: dict[str, Any], policy: Policy, configuration: Configuration
+) -> dict[str, Any]:
+    """What a guardrail would have done to the newest kept decisions; their texts for admins."""
+    preview = replaying.preview(policy, configuration=configuration)
+    return {"preview": preview, "may_read": allowed(context["actor"], "decisions.view")}
 
 
-@register.inclusion_tag("runtime/preview.html")
-def draft_preview(policy: Policy) -> dict[str, Any]:
+@register.inclusion_tag("runtime/preview.html", takes_context=True)
+def draft_preview(context: dict[str, Any], policy: Policy) -> dict[str, Any]:
     """What the draft of a policy would have done to them; nothing for one that is not active."""
     specification = policy.draft.specification
     if policy.current_version_id is None or missing(specification):
         return {"preview": None}
-    return {"preview": replaying.preview(policy, specification=specification)}
+    preview = replaying.preview(policy, specification=specification)
+    return {"preview": preview, "may_read": allowed(context["actor"], "decisions.view")}
