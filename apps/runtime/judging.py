@@ -166,14 +166,27 @@ class _Round:
         if fires is None:
             return True
         asked = [c.action for c in self.checks if self._speaks(c)]
+        if self.guard.guardrail.gate.kind != "any":  # the gate speaks for itself
+            asked.append(self.guard.action)
         strictest = max(asked, key=ACTIONS.index, default="allow")
         stricter = ACTIONS.index(check.action) > ACTIONS.index(strictest)
         return fires and (stricter or check.action == strictest == "redact")
 
     def undecided(self) -> bool:
-        """Whether a check that failed could have made the policy ask for more than it does."""
-        lost = [c for c in self.checks if (h := self.heard.get(c.key)) is not None and h.failed]
-        return any(self.matters(check) for check in lost if not check.advisory)
+        """Whether a check that failed could have made the policy ask for more than it does.
+
+        One that failed on some turns has said what it asks for; only what it would have cut out
+        of those turns is missing.
+        """
+        for check in self.checks:
+            heard = self.heard.get(check.key)
+            if heard is None or check.advisory:
+                continue
+            if heard.partly and check.action == "redact":
+                return True
+            if heard.failed and self.matters(check):
+                return True
+        return False
 
     def _speaks(self, check: Check) -> bool:
         heard = self.heard.get(check.key)

@@ -395,3 +395,11 @@ def test_what_is_hidden_behind_an_excepted_phrase_is_judged() -> None:
     policy = guard("p", words("-", evaluate=evaluate), exemptions=(exempting("bath salts"),))
     judged(bundle(policy), f"bath salts{hidden}")
     assert seen[-1].strip() == hidden
+
+
+def test_a_turn_that_could_not_be_redacted_is_not_passed_on() -> None:
+    def evaluate(subject: Subject) -> Found:
+        return Found(1.0, ((0, 2),)) if subject.text == BAD else Found(0.0, failed="timeout")
+
+    policy = guard("p", words("-", evaluate=evaluate, action="redact"), action="redact")
+    assert not judged(bundle(policy), BAD, GOOD).finished
