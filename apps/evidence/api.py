@@ -17,12 +17,12 @@ from apps.evidence import serializers as shapes
 from apps.evidence.effects import effect
 from apps.evidence.models import Evaluation, MustPassCase
 from apps.evidence.permissions import load_case, load_evaluation
-from apps.guardrails.checks_api import require_published
 from apps.guardrails.configuration import parse
 from apps.guardrails.configuring import rules_of
 from apps.guardrails.serializers import GuardrailIn
 from apps.labeling.labels import counts
 from apps.policies.permissions import load_policy
+from apps.policies.services import require_published
 
 
 class Metrics(Endpoint):

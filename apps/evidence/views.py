@@ -14,11 +14,11 @@ from apps.evidence.effects import effect
 from apps.evidence.models import Evaluation, MustPassCase
 from apps.evidence.permissions import load_case, load_evaluation
 from apps.guardrails import configuring
-from apps.guardrails.checks_api import require_published
 from apps.guardrails.configuration import DEFAULT, parse
 from apps.labeling.labels import counts
 from apps.policies.models import Policy
 from apps.policies.permissions import load_policy
+from apps.policies.services import require_published
 
 
 @page("evidence.view", load=load_policy)

@@ -11,7 +11,6 @@ from rest_framework.response import Response
 from apps.accounts.endpoint import Endpoint, validated
 from apps.base.keyset import paginate
 from apps.base.lists import ListQuery, cursor_of, if_match, list_answer
-from apps.base.problems import Problem
 from apps.base.schema import listed
 from apps.guardrails import configuring
 from apps.guardrails import serializers as shapes
@@ -20,8 +19,8 @@ from apps.guardrails.configuration import DEFAULT, parse
 from apps.guardrails.models import GuardrailVersion
 from apps.guardrails.permissions import load_exception
 from apps.guardrails.trying import try_text
-from apps.policies.models import Policy
 from apps.policies.permissions import load_policy
+from apps.policies.services import require_published
 
 
 class KindList(Endpoint):
@@ -158,9 +157,3 @@ class ExceptionDetail(Endpoint):
     def delete(self, request: Request, slug: str, exception: UUID) -> Response:
         configuring.end_exception(self.actor, exception=self.target)
         return Response(status=204)
-
-
-def require_published(policy: Policy) -> None:
-    """Refuse what needs rules while there are none."""
-    if policy.current_version_id is None:
-        raise Problem("Publish the policy first.", code="not_published", status=409)

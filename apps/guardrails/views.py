@@ -15,7 +15,6 @@ from apps.base.keyset import paginate
 from apps.base.problems import NotFound, Problem
 from apps.guardrails import configuring, forms
 from apps.guardrails.checks import KINDS
-from apps.guardrails.checks_api import require_published
 from apps.guardrails.configuration import parse
 from apps.guardrails.gate import KINDS as GATES
 from apps.guardrails.gate import Gate
@@ -25,6 +24,7 @@ from apps.guardrails.services import live_model
 from apps.guardrails.trying import try_text
 from apps.policies.models import Policy
 from apps.policies.permissions import load_policy
+from apps.policies.services import require_published
 
 LONGEST_TRIED = 65_536
 

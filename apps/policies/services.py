@@ -206,6 +206,16 @@ def set_role(actor: Actor, *, policy: Policy, membership: Membership, role: str)
     record(actor, "policy.set_role", policy, person=membership.user.email, role=role or "none")
 
 
+def require_published(policy: Policy) -> None:
+    """Refuse what needs a policy's rules while there are none.
+
+    Raises:
+        Problem: 409 before the first version.
+    """
+    if policy.current_version_id is None:
+        raise Problem("Publish the policy first.", code="not_published", status=409)
+
+
 def draft_changes(policy: Policy) -> list[Any]:
     """The draft against the published version (against nothing before the first)."""
     before = policy.current_version.specification if policy.current_version else NOTHING
