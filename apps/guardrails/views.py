@@ -58,7 +58,8 @@ def checks(request: HttpRequest, policy: Policy) -> HttpResponseBase:
 def restore(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """Put an older version into the draft; it is published like any other."""
     number = request.POST.get("version", "")
-    found = policy.guardrails.filter(number=int(number) if number.isdecimal() else 0).first()
+    known = number.isdecimal() and len(number) < 10
+    found = policy.guardrails.filter(number=int(number)).first() if known else None
     if found is None:
         raise NotFound
     configuring.save_guardrail_draft(

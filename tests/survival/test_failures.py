@@ -96,7 +96,7 @@ def served() -> Iterator[Served]:
     with running(PARAPET_JUDGE_URLS=f"http://127.0.0.1:{JUDGE_PORT}/v1") as site:
         site.workspace("failing")
         with site.client("admin@failing.example", "failing") as api:
-            make_policy(api, "doses", audit_fraction=0.2, audit_share=0.2)
+            make_policy(api, "doses", retrain_after=100_000, audit_fraction=0.2, audit_share=0.2)
             import_rows(api, "doses", rows(200))
             label(api, "doses", 80)
             assert start_run(api, "doses")["status"] == "succeeded"
@@ -108,7 +108,8 @@ def served() -> Iterator[Served]:
 
 
 def model_file(served: Served) -> Path:
-    (model,) = served.api.get("policies/doses/models").json()["results"]
+    models = served.api.get("policies/doses/models").json()["results"]
+    (model,) = [model for model in models if model["status"] == "live"]
     return served.site.data_dir / "models" / f"{model['sha256']}.npz"
 
 

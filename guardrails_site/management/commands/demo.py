@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -33,6 +34,7 @@ PEOPLE = (
     ("owner@demo.example", Role.OWNER, "Olu Owner"),
     ("admin@demo.example", Role.ADMIN, "Ines Admin"),
 )
+LONGEST_WAIT = 120.0
 FIRST_LABELS, MORE_LABELS = 110, 130
 
 
@@ -66,9 +68,18 @@ class Command(BaseCommand):
 
 
 def _retrain(owner: Actor, policy: Policy) -> None:
-    """Do the run that the labels triggered, or else one that the owner asks for."""
+    """Do the run that the labels triggered, or else one that the owner asks for.
+
+    Where the site runs, its worker may have taken the run already: then wait for its end.
+    """
     run = TrainingRun.objects.filter(policy=policy, status__in=ACTIVE).first()
-    run_training(str((run or request_run(owner, policy=policy)).pk))
+    run = run or request_run(owner, policy=policy)
+    run_training(str(run.pk))
+    until = time.monotonic() + LONGEST_WAIT
+    while TrainingRun.objects.filter(pk=run.pk, status__in=ACTIVE).exists():
+        if time.monotonic() > until:
+            raise CommandError("The training of the demo does not end; look at its run.")
+        time.sleep(0.2)
 
 
 def _people(workspace: Workspace) -> list[tuple[str, str, str]]:
