@@ -120,10 +120,13 @@ def test_promotions_under_load_answer_every_call_from_one_bundle(site: Running) 
             thread.join()
 
     assert not failures
-    # each bundle has one word a policy, so one bundle's answers all mark the same places
+    # each bundle has one word a policy, so one bundle's answers all mark the same places; an
+    # answer that ran out of time under this load says so, and may have fewer
+    whole = [answer for answer in answers if not answer["degraded"]]
+    assert {code for a in answers for code in a["degraded_by"]} <= {"deadline"}
     marked: dict[str, set[str]] = {}
-    for answer in answers:
+    for answer in whole:
         places = [(r["policy"], r["spans"]) for r in answer["reasons"]]
         marked.setdefault(answer["bundle"]["id"], set()).add(json.dumps(sorted(places)))
     assert len(marked) >= 5
-    assert all(len(seen) == 1 for seen in marked.values())
+    assert not {name: seen for name, seen in marked.items() if len(seen) > 1}
