@@ -97,6 +97,7 @@ def test_promotions_under_load_answer_every_call_from_one_bundle(site: Running) 
         text = " ".join(f"version{n}" for n in range(6))
         answers: list[dict[str, Any]] = []
         failures: list[str] = []
+        late: list[str] = []
         done = threading.Event()
 
         def call() -> None:
@@ -105,6 +106,8 @@ def test_promotions_under_load_answer_every_call_from_one_bundle(site: Running) 
                     answer = caller.post("check", json={"stage": "output", "text": text})
                     if answer.status_code == 200:
                         answers.append(answer.json())
+                    elif answer.json().get("degraded_by") == ["deadline"]:
+                        late.append(answer.text)  # the machine was too busy, and it says so
                     else:
                         failures.append(answer.text)
 
@@ -120,6 +123,7 @@ def test_promotions_under_load_answer_every_call_from_one_bundle(site: Running) 
             thread.join()
 
     assert not failures
+    assert len(late) <= len(answers) / 20
     # each bundle has one word a policy, so one bundle's answers all mark the same places; an
     # answer that ran out of time under this load says so, and may have fewer
     whole = [answer for answer in answers if not answer["degraded"]]
