@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from apps.accounts.actor import Actor
@@ -13,12 +13,12 @@ from apps.accounts.audit import record
 from apps.base.gate import check_text
 from apps.base.problems import FieldError, Problem
 from apps.evidence.models import MustPassCase
-from apps.guardrails.assembling import guardrail_of, panel_of, parts_of, rules_by_key
+from apps.guardrails.assembling import rules_by_key, standing
 from apps.guardrails.checks.interface import Subject
 from apps.guardrails.configuration import Configuration
 from apps.guardrails.guarding import verdict_on
 from apps.guardrails.models import ModelVersion
-from apps.policies.models import Policy, PolicyVersion, Rule
+from apps.policies.models import Policy, PolicyVersion
 
 MOST_CASES = 500
 
@@ -68,7 +68,7 @@ def withdraw_case(actor: Actor, *, case: MustPassCase) -> None:
         record(actor, "case.withdraw", case.policy, case=str(case.pk))
 
 
-def cases_of(policy: Policy):  # type: ignore[no-untyped-def]
+def cases_of(policy: Policy) -> QuerySet[MustPassCase]:
     """The cases that count, newest first."""
     return MustPassCase.objects.filter(policy=policy, withdrawn_at=None).order_by("-pk")
 
@@ -84,21 +84,13 @@ def run_cases(
     cases = list(cases_of(policy))
     if not cases:
         return []
-    parts = parts_of([policy])
-    models: Mapping = {policy.pk: model} if model else parts.models
-    panel, problems = panel_of([policy], models)
-    guardrail = guardrail_of(
-        policy,
-        rules=_rules(policy, version),
-        model=models.get(policy.pk),
-        version=parts.guardrails.get(policy.pk),
-        exceptions=parts.exceptions.get(policy.pk, ()),
-        problem=problems.get(policy.slug, ""),
-        configuration=configuration,
+    guards = standing(policy, model=model)
+    guardrail = guards.guardrail(
+        rules=rules_by_key(version) if version else None, configuration=configuration
     )
     found = []
     for case in cases:
-        verdict = verdict_on(guardrail, Subject(case.text), panel)
+        verdict = verdict_on(guardrail, Subject(case.text), guards.panel)
         found.append(CaseResult(case, verdict.fires, verdict.score))
     return found
 
@@ -143,9 +135,3 @@ def _refuse(results: list[CaseResult]) -> None:
 
 def _verb(case: MustPassCase) -> str:
     return "violate" if case.expected == MustPassCase.Expected.VIOLATES else "comply"
-
-
-def _rules(policy: Policy, version: PolicyVersion | None) -> dict[str, Rule]:
-    if version is None:
-        return rules_by_key(policy)
-    return {rule.key: rule for rule in version.rules.all()}

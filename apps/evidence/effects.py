@@ -12,11 +12,10 @@ import numpy as np
 from apps.corpus.models import Example
 from apps.evidence import estimators
 from apps.evidence.services import audit_labels
-from apps.guardrails.assembling import guardrail_of, panel_of, parts_of, rules_by_key
+from apps.guardrails.assembling import standing
 from apps.guardrails.checks.interface import Subject
 from apps.guardrails.configuration import Configuration
-from apps.guardrails.guarding import Guardrail, verdict_on
-from apps.guardrails.learning.panel import Panel
+from apps.guardrails.guarding import verdict_on
 from apps.labeling.models import Verdict
 from apps.policies.models import Policy
 
@@ -68,8 +67,10 @@ def effect(policy: Policy, configuration: Configuration) -> Effect:
 
     Remote checks are left out on both sides: they would be asked a thousand times.
     """
-    panel, now, then = _both(policy, configuration)
-    remote = any(check.remote for one in (now, then) for check in one.checks)
+    guards = standing(policy)
+    both = (guards.guardrail(), guards.guardrail(configuration=configuration))
+    remote = any(check.remote for one in both for check in one.checks)
+    now, then = (one.local for one in both)
     labels = audit_labels(policy)[:MOST_TEXTS]
     texts = dict(
         Example.objects.filter(pk__in=[label.example for label in labels]).values_list(
@@ -84,7 +85,7 @@ def effect(policy: Policy, configuration: Configuration) -> Effect:
             break
         judged += 1
         subject = Subject(texts[label.example])
-        before, after = (verdict_on(_local(one), subject, panel).fires for one in (now, then))
+        before, after = (verdict_on(one, subject, guards.panel).fires for one in (now, then))
         if before is None or after is None:
             undecided += 1
             continue
@@ -105,28 +106,3 @@ def effect(policy: Policy, configuration: Configuration) -> Effect:
         flips=flips[:_SHOWN],
         remote=remote,
     )
-
-
-def _both(
-    policy: Policy, configuration: Configuration
-) -> tuple[Panel | None, Guardrail, Guardrail]:
-    parts = parts_of([policy])
-    panel, problems = panel_of([policy], parts.models)
-    now, then = (
-        guardrail_of(
-            policy,
-            rules=rules_by_key(policy),
-            model=parts.models.get(policy.pk),
-            version=parts.guardrails.get(policy.pk),
-            exceptions=parts.exceptions.get(policy.pk, ()),
-            problem=problems.get(policy.slug, ""),
-            configuration=tried,
-        )
-        for tried in (None, configuration)
-    )
-    return panel, now, then
-
-
-def _local(guardrail: Guardrail) -> Guardrail:
-    checks = tuple(check for check in guardrail.checks if not check.remote)
-    return Guardrail(checks, guardrail.gate, guardrail.exemptions, guardrail.key)

@@ -26,7 +26,7 @@ from apps.guardrails.guarding import Check, Guardrail
 from apps.guardrails.learning import artifact
 from apps.guardrails.learning.panel import Panel
 from apps.guardrails.models import GuardrailVersion, ModelVersion, RuleException
-from apps.policies.models import Policy, Rule
+from apps.policies.models import Policy, PolicyVersion, Rule
 from apps.policies.specification import ACTIONS
 
 _WARM_UP = "A text to warm up with."
@@ -109,16 +109,55 @@ def guardrail_of(
     )
 
 
+@dataclass(frozen=True)
+class Standing:
+    """What stands guard over one policy, ready to be put together as it is or with a draft."""
+
+    policy: Policy
+    parts: Parts
+    panel: Panel | None
+    problem: str
+
+    def guardrail(
+        self,
+        *,
+        rules: Mapping[str, Rule] | None = None,
+        configuration: Configuration | None = None,
+    ) -> Guardrail:
+        """The guardrail, with other rules or checks in place of the published ones."""
+        policy = self.policy
+        if rules is None:
+            assert policy.current_version is not None
+            rules = rules_by_key(policy.current_version)
+        return guardrail_of(
+            policy,
+            rules=rules,
+            model=self.parts.models.get(policy.pk),
+            version=self.parts.guardrails.get(policy.pk),
+            exceptions=self.parts.exceptions.get(policy.pk, ()),
+            problem=self.problem,
+            configuration=configuration,
+        )
+
+
+def standing(policy: Policy, *, model: ModelVersion | None = None) -> Standing:
+    """What stands guard over a policy, with a candidate in place of its live model if given."""
+    parts = parts_of([policy])
+    if model is not None:
+        parts = replace(parts, models={policy.pk: model})
+    panel, problems = panel_of([policy], parts.models)
+    return Standing(policy, parts, panel, problems.get(policy.slug, ""))
+
+
 def strictest_action(rules: Mapping[str, Rule]) -> str:
     """What the disallowed rules of a policy ask for together."""
     asked = [rule.action for rule in rules.values() if rule.polarity == "disallowed"]
     return max(asked, key=ACTIONS.index)
 
 
-def rules_by_key(policy: Policy) -> dict[str, Rule]:
-    """The rules of the published version."""
-    assert policy.current_version is not None
-    return {rule.key: rule for rule in policy.current_version.rules.all()}
+def rules_by_key(version: PolicyVersion) -> dict[str, Rule]:
+    """The rules of a published version."""
+    return {rule.key: rule for rule in version.rules.all()}
 
 
 def _check(

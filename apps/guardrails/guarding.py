@@ -54,6 +54,11 @@ class Guardrail:
     exemptions: tuple[Exemption, ...] = ()
     key: bytes = b""
 
+    @property
+    def local(self) -> Guardrail:
+        """The same without the checks that ask another machine."""
+        return replace(self, checks=tuple(check for check in self.checks if not check.remote))
+
     def verdict(self, heard: Mapping[str, Heard]) -> Verdict:
         """The gate's, on what is known by now of its checks, by key.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from apps.guardrails.assembling import guardrail_of, panel_of, parts_of, rules_by_key
+from apps.guardrails.assembling import standing
 from apps.guardrails.checks.interface import Subject
 from apps.guardrails.configuration import Configuration
 from apps.guardrails.gate import Verdict
@@ -22,19 +22,10 @@ class Tried:
 
 def try_text(policy: Policy, text: str, configuration: Configuration | None = None) -> Tried:
     """Judge a text by what guards the policy, or by a configuration instead."""
-    parts = parts_of([policy])
-    panel, problems = panel_of([policy], parts.models)
-    guardrail = guardrail_of(
-        policy,
-        rules=rules_by_key(policy),
-        model=parts.models.get(policy.pk),
-        version=parts.guardrails.get(policy.pk),
-        exceptions=parts.exceptions.get(policy.pk, ()),
-        problem=problems.get(policy.slug, ""),
-        configuration=configuration,
-    )
-    subjects = score_all(panel, [Subject(text)])
-    heard = {check.key: look(guardrail, check, subjects, panel) for check in guardrail.checks}
+    guards = standing(policy)
+    guardrail = guards.guardrail(configuration=configuration)
+    subjects = score_all(guards.panel, [Subject(text)])
+    heard = {c.key: look(guardrail, c, subjects, guards.panel) for c in guardrail.checks}
     return Tried(
         guardrail.verdict(heard), [(check, heard[check.key]) for check in guardrail.checks]
     )

@@ -138,7 +138,7 @@ def _warm(guards: Sequence[Guard], panel: Panel | None) -> None:
 def _guard(policy: Policy, parts: Parts, problem: str) -> Guard:
     version = policy.current_version
     assert version is not None
-    rules = rules_by_key(policy)
+    rules = rules_by_key(version)
     model, guardrail = parts.models.get(policy.pk), parts.guardrails.get(policy.pk)
     return Guard(
         policy=policy.slug,

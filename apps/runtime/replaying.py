@@ -12,7 +12,13 @@ from django.utils import timezone
 
 from apps.accounts.models import Workspace
 from apps.base.problems import Problem
-from apps.guardrails.assembling import guardrail_of, panel_of, rules_by_key, strictest_action
+from apps.guardrails.assembling import (
+    guardrail_of,
+    panel_of,
+    rules_by_key,
+    standing,
+    strictest_action,
+)
 from apps.guardrails.configuration import Configuration
 from apps.guardrails.models import GuardrailVersion, ModelVersion, RuleException
 from apps.policies.models import Policy, PolicyVersion, Rule
@@ -137,8 +143,7 @@ def _acting(bundle: Bundle, policy: Policy) -> Bundle:
     """The bundle with the policy enforced on all traffic, and without checks that ask others."""
     guards = []
     for guard in bundle.guards:
-        local = tuple(check for check in guard.guardrail.checks if not check.remote)
-        guard = replace(guard, guardrail=replace(guard.guardrail, checks=local))
+        guard = replace(guard, guardrail=guard.guardrail.local)
         if guard.policy == policy.slug:
             guard = replace(guard, mode="enforce", rollout=100)
         guards.append(guard)
@@ -158,26 +163,24 @@ def _with_draft(
     configuration: Configuration | None,
     specification: Specification | None,
 ) -> Bundle:
-    """The bundle with the policy as its draft has it; enforced, so that its effect shows."""
-    rules = _rules_of(specification) if specification else rules_by_key(policy)
-    changed = []
-    for guard in bundle.guards:
-        if guard.policy != policy.slug:
-            changed.append(guard)
-            continue
-        version = GuardrailVersion.objects.filter(policy=policy, number=guard.guardrail_version)
-        guardrail = guardrail_of(
-            policy,
-            rules=rules,
-            model=ModelVersion.objects.filter(policy=policy, status="live").first(),
-            version=version.first(),
-            exceptions=list(policy.exceptions.filter(ended_at=None)),
-            configuration=configuration,
-        )
-        stages = specification.stages if specification else guard.stages
-        action = strictest_action(rules)
-        changed.append(replace(guard, guardrail=guardrail, stages=stages, action=action))
-    return replace(bundle, guards=tuple(changed))
+    """The bundle with the policy as its draft has it."""
+    assert policy.current_version is not None
+    rules = _rules_of(specification) if specification else rules_by_key(policy.current_version)
+    draft = standing(policy).guardrail(rules=rules, configuration=configuration)
+    return replace(
+        bundle,
+        guards=tuple(
+            replace(
+                guard,
+                guardrail=draft,
+                stages=specification.stages if specification else guard.stages,
+                action=strictest_action(rules),
+            )
+            if guard.policy == policy.slug
+            else guard
+            for guard in bundle.guards
+        ),
+    )
 
 
 def _rules_of(specification: Specification) -> dict[str, Rule]:
@@ -237,7 +240,7 @@ def _guard_then(
         gone.append(f"guardrail {said['guardrail_version']} of {slug}")
     if model is not None:
         loaded[slug] = (policy, model)
-    rules = {rule.key: rule for rule in version.rules.all()}
+    rules = rules_by_key(version)
     exceptions: Sequence[RuleException] = list(
         RuleException.objects.filter(
             pk__in=said["exemptions"], expires_at__gt=decision.at
