@@ -136,6 +136,24 @@ def subjects_of(content: Mapping[str, Any]) -> list[Subject]:
     ]
 
 
+def judged_subjects(
+    workspace: Workspace, decision: Decision, content: Mapping[str, Any] | None
+) -> list[Subject] | None:
+    """What a decision judged: as it is sent again, or as it was kept; None when it is gone.
+
+    Raises:
+        Problem: 409 when what was sent is not what was judged.
+    """
+    known = content or texts.kept_content(workspace, decision.pk)
+    if not known:
+        return None
+    subjects = subjects_of(known)
+    judged = text_hash(workspace, [subject.text for subject in subjects])
+    if judged != bytes(decision.text_hash):
+        raise Problem("This is not what the decision judged.", code="another_text", status=409)
+    return subjects
+
+
 def _parsed(arguments: Any) -> Any:
     """Arguments that came as JSON inside a string, as OpenAI has them, or as they are."""
     if isinstance(arguments, str):

@@ -22,10 +22,8 @@ from apps.labeling.models import DECISIVE
 from apps.labeling.queue import put_first
 from apps.policies.models import Policy
 from apps.runtime import bundles
-from apps.runtime.checking import subjects_of
+from apps.runtime.checking import judged_subjects
 from apps.runtime.models import Decision, Feedback, Incident
-from apps.runtime.recording import text_hash
-from apps.runtime.texts import kept_content
 
 SOURCE = "feedback"
 Status = Incident.Status
@@ -258,16 +256,14 @@ def _move(actor: Actor, incident: Incident, status: Incident.Status) -> None:
 
 def _text_of(actor: Actor, decision: Decision, content: Mapping[str, Any] | None) -> str:
     """The text that was judged: the one turn that tripped, or all of it."""
-    known = content or kept_content(actor.workspace, decision.pk)
-    if not known:
+    subjects = judged_subjects(actor.workspace, decision, content)
+    if subjects is None:
         raise Problem(
             "The text of this decision was not kept; send it again as it was judged.",
             code="text_needed",
             errors=[FieldError("/text", "Send the text.")],
         )
-    texts = [subject.text for subject in subjects_of(known)]
-    if text_hash(actor.workspace, texts) != bytes(decision.text_hash):
-        raise Problem("This is not what the decision judged.", code="another_text", status=409)
+    texts = [subject.text for subject in subjects]
     turns = [reason["turn"] for reason in decision.reasons if reason["turn"] is not None]
     return texts[turns[0]] if turns else "\n".join(texts)
 

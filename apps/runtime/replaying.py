@@ -11,7 +11,6 @@ from uuid import UUID
 from django.utils import timezone
 
 from apps.accounts.models import Workspace
-from apps.base.problems import Problem
 from apps.guardrails.assembling import (
     guardrail_of,
     panel_of,
@@ -24,11 +23,10 @@ from apps.guardrails.models import GuardrailVersion, ModelVersion, RuleException
 from apps.policies.models import Policy, PolicyVersion, Rule
 from apps.policies.specification import ACTIONS, Specification
 from apps.runtime import bundles
-from apps.runtime.checking import STAGE, subjects_of
+from apps.runtime.checking import STAGE, judged_subjects, subjects_of
 from apps.runtime.judging import Bundle, Guard, Judgement, judge
 from apps.runtime.models import Decision, DecisionText, ServedBundle
-from apps.runtime.recording import text_hash
-from apps.runtime.texts import decrypt, kept_content
+from apps.runtime.texts import decrypt
 
 MOST_REPLAYED = 300
 SECONDS = 3.0
@@ -87,12 +85,9 @@ def replay(
     Raises:
         Problem: 409 when `content` is not what was judged.
     """
-    known = content or kept_content(workspace, decision.pk)
-    if not known:
+    subjects = judged_subjects(workspace, decision, content)
+    if subjects is None:
         return Replay(None, False, ("its text was not kept; send it",))
-    subjects = subjects_of(known)
-    if text_hash(workspace, [one.text for one in subjects]) != bytes(decision.text_hash):
-        raise Problem("This is not what the decision judged.", code="another_text", status=409)
     bundle, gone = _bundle_then(workspace, decision)
     if bundle is None:
         return Replay(None, False, gone)
