@@ -9,7 +9,7 @@ run: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python tests/chromium.py
-	$(BIN)/python -m pytest tests -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest tests -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -39,6 +39,16 @@ urlpatterns = [
     path("policies/<slug:slug>/queue/next", labeling.QueueNext.as_view(), name="queue_next"),
     path("policies/<slug:slug>/undo", labeling.Undo.as_view(), name="undo"),
     path("policies/<slug:slug>/models", guardrails.ModelList.as_view(), name="models"),
+    path(
+        "policies/<slug:slug>/models/<int:number>/effect",
+        evidence.ModelEffect.as_view(),
+        name="model_effect",
+    ),
+    path(
+        "policies/<slug:slug>/models/<int:number>/promote",
+        evidence.ModelPromote.as_view(),
+        name="model_promote",
+    ),
     path("checks", checks.KindList.as_view(), name="checks"),
     path("policies/<slug:slug>/guardrail", checks.GuardrailDetail.as_view(), name="guardrail"),
     path(

@@ -41,8 +41,19 @@ def _every_test_builds_its_own_bundles() -> None:
     bundles.forget()
 
 
+# pytest-xdist reads the groups in this hook, too
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything that needs the running site runs in one process, one after another."""
+    """The tests of a file stay together; those that need a running site are one group.
+
+    They run one after another, and first, as they take longest.
+    """
     for item in items:
-        if "site" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("site"))
+        if next(item.iter_markers("xdist_group"), None) is None:
+            name = (
+                "site"
+                if "site" in getattr(item, "fixturenames", ())
+                else item.nodeid.split("::")[0]
+            )
+            item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: next(item.iter_markers("xdist_group")).args[0] != "site")

@@ -12,14 +12,15 @@ from apps.accounts.endpoint import Endpoint, validated
 from apps.base.keyset import paginate, paginate_sequence
 from apps.base.lists import ListQuery, cursor_of, list_answer
 from apps.base.schema import listed
-from apps.evidence import cases, services
+from apps.evidence import cases, promoting, services
 from apps.evidence import serializers as shapes
 from apps.evidence.effects import effect
 from apps.evidence.models import Evaluation, MustPassCase
 from apps.evidence.permissions import load_case, load_evaluation
 from apps.guardrails.configuration import parse
 from apps.guardrails.configuring import rules_of
-from apps.guardrails.serializers import GuardrailIn
+from apps.guardrails.permissions import load_model
+from apps.guardrails.serializers import GuardrailIn, ModelShape, show_model
 from apps.labeling.labels import counts
 from apps.policies.permissions import load_policy
 from apps.policies.services import require_published
@@ -125,4 +126,35 @@ class GuardrailEffect(Endpoint):
         data = validated(GuardrailIn, request.data)
         require_published(self.target)
         configuration = parse(data, rules=rules_of(self.target))
-        return Response(shapes.show_effect(effect(self.target, configuration)))
+        return Response(shapes.show_effect(effect(self.target, configuration=configuration)))
+
+
+class ModelEffect(Endpoint):
+    """What serving a model version would do to the audit labels, beside what guards now."""
+
+    requires = {"POST": "model.view"}
+    load = staticmethod(load_model)
+
+    @extend_schema(request=shapes.PromoteIn, responses=shapes.EffectShape)
+    def post(self, request: Request, slug: str, number: int) -> Response:
+        data = validated(shapes.PromoteIn, request.data)
+        model = promoting.candidate(self.target, data["threshold"])
+        return Response(shapes.show_effect(effect(self.target.policy, model=model)))
+
+
+class ModelPromote(Endpoint):
+    """Serve a model version from now on, at its threshold or at one chosen by hand."""
+
+    requires = {"POST": "models.promote"}
+    load = staticmethod(load_model)
+
+    @extend_schema(request=shapes.PromoteIn, responses=ModelShape)
+    def post(self, request: Request, slug: str, number: int) -> Response:
+        data = validated(shapes.PromoteIn, request.data)
+        promoting.promote(
+            self.actor,
+            policy=self.target.policy,
+            version=self.target,
+            threshold=data["threshold"],
+        )
+        return Response(show_model(self.target))

@@ -118,6 +118,11 @@ def hold_version(policy: Policy, version: PolicyVersion) -> None:
         _refuse(run_cases(policy, version=version))
 
 
+def hold_model(policy: Policy, model: ModelVersion) -> None:
+    """Refuse a model, or a threshold of one, that fails a case."""
+    _refuse(run_cases(policy, model=model))
+
+
 def hold_exception(policy: Policy) -> None:
     """Refuse an exception that lets the text of a case through."""
     if policy.current_version_id is not None:

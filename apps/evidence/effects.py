@@ -16,6 +16,7 @@ from apps.guardrails.assembling import standing
 from apps.guardrails.checks.interface import Subject
 from apps.guardrails.configuration import Configuration
 from apps.guardrails.guarding import verdict_on
+from apps.guardrails.models import ModelVersion
 from apps.labeling.models import Verdict
 from apps.policies.models import Policy
 
@@ -62,15 +63,20 @@ class Effect:
         return [(name, figures.as_dict()) for name, figures in both if figures is not None]
 
 
-def effect(policy: Policy, configuration: Configuration) -> Effect:
-    """Judge the audit texts by what guards now and by a configuration.
+def effect(
+    policy: Policy,
+    *,
+    configuration: Configuration | None = None,
+    model: ModelVersion | None = None,
+) -> Effect:
+    """Judge the audit texts by what guards now, and with a configuration or a model instead.
 
     Remote checks are left out on both sides: they would be asked a thousand times.
     """
-    guards = standing(policy)
-    both = (guards.guardrail(), guards.guardrail(configuration=configuration))
+    guards, drafted = standing(policy), standing(policy, model=model)
+    both = (guards.guardrail(), drafted.guardrail(configuration=configuration))
     remote = any(check.remote for one in both for check in one.checks)
-    now, then = (one.local for one in both)
+    sides = [(one.local, side.panel) for one, side in zip(both, (guards, drafted), strict=True)]
     labels = audit_labels(policy)[:MOST_TEXTS]
     texts = dict(
         Example.objects.filter(pk__in=[label.example for label in labels]).values_list(
@@ -85,7 +91,7 @@ def effect(policy: Policy, configuration: Configuration) -> Effect:
             break
         judged += 1
         subject = Subject(texts[label.example])
-        before, after = (verdict_on(one, subject, guards.panel).fires for one in (now, then))
+        before, after = (verdict_on(one, subject, panel).fires for one, panel in sides)
         if before is None or after is None:
             undecided += 1
             continue

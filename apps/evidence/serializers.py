@@ -99,6 +99,15 @@ class CaseShape(serializers.Serializer):
     passes = serializers.BooleanField(allow_null=True)
 
 
+class PromoteIn(serializers.Serializer):
+    threshold = serializers.FloatField(
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="Above 0, at most 1; without one the version keeps its own.",
+    )
+
+
 class FlipShape(serializers.Serializer):
     example = serializers.UUIDField()
     label = serializers.CharField()

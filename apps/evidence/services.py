@@ -10,6 +10,7 @@ from uuid import UUID
 
 import numpy as np
 from django.db import connection
+from django.db.models import F
 from django.utils import timezone
 from numpy.typing import NDArray
 
@@ -189,10 +190,17 @@ def audit_labels(policy: Policy) -> list[AuditLabel]:
     ]
 
 
+# a threshold that was moved leaves the evaluations at the older ones behind
+_AS_SERVED = {
+    "model_version__status": ModelVersion.Status.LIVE,
+    "threshold": F("model_version__threshold"),
+}
+
+
 def newest(policy: Policy) -> Evaluation | None:
     """The newest evaluation of the policy's live model."""
     return (
-        Evaluation.objects.filter(policy=policy, model_version__status=ModelVersion.Status.LIVE)
+        Evaluation.objects.filter(policy=policy, **_AS_SERVED)
         .select_related("model_version", "policy_version")
         .order_by("-id")
         .first()
@@ -202,9 +210,7 @@ def newest(policy: Policy) -> Evaluation | None:
 def newest_of(policies: Sequence[Policy]) -> dict[UUID, Evaluation]:
     """The newest evaluation of each policy's live model, in one query."""
     rows = (
-        Evaluation.objects.filter(
-            policy__in=policies, model_version__status=ModelVersion.Status.LIVE
-        )
+        Evaluation.objects.filter(policy__in=policies, **_AS_SERVED)
         .select_related("model_version")
         .order_by("policy", "-id")
         .distinct("policy")
@@ -215,7 +221,11 @@ def newest_of(policies: Sequence[Policy]) -> dict[UUID, Evaluation]:
 def history_of(policies: Sequence[Policy], *, versions: int) -> dict[UUID, list[Evaluation]]:
     """The last evaluation of each of the newest model versions of each policy, oldest first."""
     rows = (
-        Evaluation.objects.filter(policy__in=policies, model_version__live_since__isnull=False)
+        Evaluation.objects.filter(
+            policy__in=policies,
+            model_version__live_since__isnull=False,
+            threshold=F("model_version__threshold"),
+        )
         .select_related("model_version")
         .defer("curve", "histogram", "bounds")
         .order_by("policy", "-model_version__number", "-watermark")
@@ -289,11 +299,11 @@ def _figures(
 
 
 def _previous(version: ModelVersion) -> ModelVersion | None:
-    """The model that was live before this one."""
+    """The model that was live before this one; for one that never was, the live one."""
     return (
         ModelVersion.objects.filter(
-            policy_id=version.policy_id, number__lt=version.number, live_since__isnull=False
+            policy_id=version.policy_id, live_since__lt=version.live_since or timezone.now()
         )
-        .order_by("-number")
+        .order_by("-live_since")
         .first()
     )

@@ -12,6 +12,7 @@ urlpatterns = [
         views.publish_guardrail,
         name="publish_guardrail",
     ),
+    path("policies/<slug:slug>/models/<int:number>/promote/", views.promote_model, name="promote"),
     path("policies/<slug:slug>/cases/", views.case_list, name="cases"),
     path("policies/<slug:slug>/cases/add/", views.add_case, name="add_case"),
     path(

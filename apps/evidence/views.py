@@ -9,12 +9,15 @@ from django.shortcuts import redirect, render
 from apps.accounts.pages import page, viewer
 from apps.base.keyset import paginate, paginate_sequence
 from apps.base.problems import Problem
-from apps.evidence import cases, services
+from apps.evidence import cases, promoting, services
 from apps.evidence.effects import effect
 from apps.evidence.models import Evaluation, MustPassCase
 from apps.evidence.permissions import load_case, load_evaluation
 from apps.guardrails import configuring
 from apps.guardrails.configuration import DEFAULT, parse
+from apps.guardrails.models import ModelVersion
+from apps.guardrails.permissions import load_model
+from apps.guardrails.services import live_model
 from apps.labeling.labels import counts
 from apps.policies.models import Policy
 from apps.policies.permissions import load_policy
@@ -78,7 +81,7 @@ def publish_guardrail(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         "problem": problem,
         "configuration": configuration,
         "changed": content != (current.content if current else DEFAULT.as_dict()),
-        "effect": effect(policy, configuration),
+        "effect": effect(policy, configuration=configuration),
         "cases": cases.run_cases(policy, configuration=configuration),
     }
     return render(
@@ -87,6 +90,48 @@ def publish_guardrail(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         context,
         status=problem.status if problem else 200,
     )
+
+
+@page("models.promote", load=load_model, methods=("GET", "POST"))
+def promote_model(request: HttpRequest, version: ModelVersion) -> HttpResponseBase:
+    """What serving a model, or moving its threshold, would do to labels, cases and traffic."""
+    policy, problem = version.policy, None
+    given = (request.POST if request.method == "POST" else request.GET).get("threshold", "")
+    tried = promoting.candidate(version)
+    try:
+        tried = promoting.candidate(version, _number(given) if given.strip() else None)
+        if request.method == "POST":
+            promoting.promote(
+                viewer(request), policy=policy, version=version, threshold=tried.threshold
+            )
+            messages.success(request, f"Model {version.number} guards, within a second.")
+            return redirect("guardrails:guardrail", policy.slug)
+    except Problem as found:
+        problem = found
+    live = live_model(policy)
+    context = {
+        "policy": policy,
+        "tab": "guardrail",
+        "problem": problem,
+        "version": version,
+        "live": live,
+        "tried": tried,
+        "given": given if problem else "",
+        "changed": live is None or (live.pk, live.threshold) != (version.pk, tried.threshold),
+        "effect": effect(policy, model=tried),
+        "cases": cases.run_cases(policy, model=tried),
+    }
+    return render(
+        request, "evidence/promote.html", context, status=problem.status if problem else 200
+    )
+
+
+def _number(text: str) -> float:
+    """A number as somebody typed it; 0, which no threshold is, for anything else."""
+    try:
+        return float(text[:40].replace(",", "."))
+    except ValueError:
+        return 0.0
 
 
 @page("cases.view", load=load_policy)

@@ -18,11 +18,14 @@ from apps.guardrails.models import ModelVersion
 
 
 def keep(model: artifact.Model) -> tuple[str, str, int]:
-    """Write the artifact (temporary file, fsync, rename); returns its hash, signature and size."""
+    """Write the artifact (temporary file, fsync, rename); returns its hash, signature and size.
+
+    A damaged file of that name is replaced, so that a retrain mends it.
+    """
     data = artifact.to_bytes(model)
     sha256 = artifact.digest(data)
     path = path_of(sha256)
-    if not path.exists():
+    if not path.exists() or artifact.digest(path.read_bytes()) != sha256:
         draft = path.with_suffix(f".{os.getpid()}.draft")
         with draft.open("wb") as file:
             file.write(data)

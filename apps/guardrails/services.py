@@ -39,11 +39,28 @@ def make_live(actor: Actor, version: ModelVersion) -> None:
     ModelVersion.objects.filter(
         policy_id=version.policy_id, status=ModelVersion.Status.LIVE
     ).exclude(pk=version.pk).update(status=ModelVersion.Status.RETIRED)
-    ModelVersion.objects.filter(pk=version.pk).update(
-        status=ModelVersion.Status.LIVE, live_since=timezone.now()
-    )
+    version.status, version.live_since = ModelVersion.Status.LIVE, timezone.now()
+    version.save(update_fields=["status", "live_since"])
     record(actor, "model.live", version, number=version.number)
     tell_change(version.policy, f"model {version.number}")
+
+
+def choose_threshold(actor: Actor, version: ModelVersion, threshold: float) -> None:
+    """Move a model version's threshold by hand, in the caller's transaction; recorded as such."""
+    before = version.threshold
+    version.threshold = threshold
+    version.threshold_rule = "by_hand"
+    version.threshold_note = f"was chosen by hand by {actor.label[:200]}; it was {before:.4g}"
+    version.threshold_provisional = False
+    version.save(
+        update_fields=[
+            "threshold",
+            "threshold_rule",
+            "threshold_note",
+            "threshold_provisional",
+        ]
+    )
+    record(actor, "model.threshold", version, number=version.number, before=before, after=threshold)
 
 
 def tell_change(policy: Policy, what: str) -> None:

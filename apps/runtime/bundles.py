@@ -249,7 +249,7 @@ def _state(workspace: Workspace) -> list[tuple[Any, ...]]:
 _STATE = """
 SELECT policy.id, policy.current_version_id, policy.level, policy.mode, policy.on_failure,
     policy.rollout, policy.safe_completion, policy.categories,
-    (SELECT id FROM guardrails_modelversion
+    (SELECT array[id::text, threshold::text] FROM guardrails_modelversion
         WHERE policy_id = policy.id AND status = 'live'),
     (SELECT max(number) FROM guardrails_guardrailversion WHERE policy_id = policy.id),
     (SELECT array_agg(id ORDER BY id) FROM guardrails_ruleexception

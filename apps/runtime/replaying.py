@@ -19,6 +19,8 @@ from apps.guardrails.assembling import (
     strictest_action,
 )
 from apps.guardrails.configuration import Configuration
+from apps.guardrails.guarding import Guardrail
+from apps.guardrails.learning.panel import Panel
 from apps.guardrails.models import GuardrailVersion, ModelVersion, RuleException
 from apps.policies.models import Policy, PolicyVersion, Rule
 from apps.policies.specification import ACTIONS, Specification
@@ -101,11 +103,12 @@ def preview(
     *,
     configuration: Configuration | None = None,
     specification: Specification | None = None,
+    model: ModelVersion | None = None,
 ) -> Preview:
-    """Judge the newest kept decisions as things are, and with a draft of one policy."""
+    """Judge the newest kept decisions as things are, and with a draft or a model of one policy."""
     workspace = policy.workspace
     now = _acting(bundles.build(workspace), policy)
-    then = _acting(_with_draft(now, policy, configuration, specification), policy)
+    then = _acting(_with_draft(now, policy, configuration, specification, model), policy)
     kept = DecisionText.objects.filter(workspace=workspace, expires_at__gt=timezone.now()).order_by(
         "-decision"
     )[:MOST_REPLAYED]
@@ -157,13 +160,19 @@ def _with_draft(
     policy: Policy,
     configuration: Configuration | None,
     specification: Specification | None,
+    model: ModelVersion | None,
 ) -> Bundle:
     """The bundle with the policy as its draft has it."""
     assert policy.current_version is not None
     rules = _rules_of(specification) if specification else rules_by_key(policy.current_version)
-    draft = standing(policy).guardrail(rules=rules, configuration=configuration)
+    guards = standing(policy, model=model)
+    draft = guards.guardrail(rules=rules, configuration=configuration)
+    models = [panel.models for panel in (bundle.panel, guards.panel) if panel]
     return replace(
         bundle,
+        panel=Panel({slug: one for each in models for slug, one in each.items()})
+        if models
+        else None,
         guards=tuple(
             replace(
                 guard,
@@ -251,13 +260,23 @@ def _guard_then(
         mode=mode,
         on_failure=said["on_failure"],
         action=said["action"],
-        guardrail=guardrail_of(
-            policy, rules=rules, model=model, version=guardrail, exceptions=exceptions
+        guardrail=_at_thresholds_of(
+            said,
+            guardrail_of(
+                policy, rules=rules, model=model, version=guardrail, exceptions=exceptions
+            ),
         ),
         safe_completion=said["safe_completion"],
         guardrail_version=said["guardrail_version"],
         model_version=said["model_version"],
     )
+
+
+def _at_thresholds_of(said: Mapping[str, Any], guardrail: Guardrail) -> Guardrail:
+    """The guardrail with the thresholds it was served with: a model's may have been moved since."""
+    then = {check["key"]: check["threshold"] for check in said["checks"]}
+    checks = (replace(one, threshold=then.get(one.key, one.threshold)) for one in guardrail.checks)
+    return replace(guardrail, checks=tuple(checks))
 
 
 def _scores(judgement: Judgement) -> list[tuple[str, str, float | None]]:

@@ -88,11 +88,23 @@ def _train(run: TrainingRun) -> None:
     policy = run.policy
     _say(run, 0.02, "freezing the dataset")
     frozen = _freeze(run)
-    known = _same_model(run, frozen)
-    if known is not None:
-        _say(run, 0.9, f"nothing changed since model {known.number}; it stays")
-        _succeed(run, frozen.dataset, known)
-        return
+    version = _same_model(run, frozen)
+    if version is None:
+        version = _fit(run, frozen)
+    else:
+        _say(run, 0.9, f"nothing changed since model {version.number}")
+    refusal = ""
+    if version.status != ModelVersion.Status.LIVE:
+        refusal = version.report.get("refusal") or cases.refusal(
+            cases.run_cases(policy, model=version)
+        )
+    _say(run, 0.95, "comparing with the audit labels")
+    _succeed(run, frozen.dataset, version, refusal)
+
+
+def _fit(run: TrainingRun, frozen: Frozen) -> ModelVersion:
+    """A new model version, not saved yet; its artifact is written."""
+    policy = run.policy
     _say(run, 0.1, f"reading the counts of {len(frozen.rows):,} labelled texts")
     texts = example_counts([row.example for row in frozen.rows])
 
@@ -113,7 +125,8 @@ def _train(run: TrainingRun) -> None:
     )
     _say(run, 0.9, "writing the model")
     sha256, signature, size = artifacts.keep(model)
-    version = ModelVersion(
+    report = _report(frozen, probabilities, random, slope, offset)
+    return ModelVersion(
         policy=policy,
         dataset=frozen.dataset,
         policy_version=policy.current_version,
@@ -125,16 +138,11 @@ def _train(run: TrainingRun) -> None:
         threshold_rule=choice.rule,
         threshold_note=choice.note,
         threshold_provisional=choice.provisional,
-        report=_report(frozen, probabilities, random, slope, offset),
+        report={**report, "refusal": _refusal(learned.linear.converged, slope)},
         sha256=sha256,
         signature=signature,
         size=size,
     )
-    refusal = _refusal(learned.linear.converged, slope) or cases.refusal(
-        cases.run_cases(policy, model=version)
-    )
-    _say(run, 0.95, "comparing with the audit labels")
-    _succeed(run, frozen.dataset, version, refusal)
 
 
 def _learn(run: TrainingRun, frozen: Frozen, texts: features.Counts) -> classifier.Learned:
@@ -280,8 +288,6 @@ def _succeed(
             _log(run, f"model {version.number} does not go live: {refusal}")
         elif version.status != ModelVersion.Status.LIVE:
             make_live(actor, version)
-            version.status = ModelVersion.Status.LIVE
-            version.live_since = timezone.now()
             _log(run, f"model {version.number} is live")
         evaluation = evaluate(policy, version)
         _log(run, f"{evaluation.counted:,} audit labels counted")

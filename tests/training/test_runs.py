@@ -77,6 +77,18 @@ def test_a_changed_artifact_is_refused(labelled) -> None:
         artifacts.load(version)
 
 
+def test_a_retrain_mends_a_damaged_artifact(labelled) -> None:
+    actor, policy = labelled
+    version = factories.train(actor, policy).model_version
+    path = artifacts.path_of(version.sha256)
+    path.write_bytes(b"damaged")
+    with pgtrigger.ignore():
+        ModelVersion.objects.filter(pk=version.pk).delete()
+    artifacts._load.cache_clear()
+    anew = factories.train(actor, policy).model_version
+    assert artifacts.load(anew).threshold == anew.threshold
+
+
 def test_an_artifact_signed_elsewhere_is_refused(labelled) -> None:
     actor, policy = labelled
     version = factories.train(actor, policy).model_version

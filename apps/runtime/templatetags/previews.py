@@ -8,6 +8,7 @@ from django import template
 
 from apps.accounts.permissions import allowed
 from apps.guardrails.configuration import Configuration
+from apps.guardrails.models import ModelVersion
 from apps.policies.models import Policy
 from apps.policies.specification import missing
 from apps.runtime import replaying
@@ -17,10 +18,16 @@ register = template.Library()
 
 @register.inclusion_tag("runtime/preview.html", takes_context=True)
 def guardrail_preview(
-    context: dict[str, Any], policy: Policy, configuration: Configuration
+    context: dict[str, Any],
+    policy: Policy,
+    configuration: Configuration | None = None,
+    model: ModelVersion | None = None,
 ) -> dict[str, Any]:
-    """What a guardrail would have done to the newest kept decisions; their texts for admins."""
-    preview = replaying.preview(policy, configuration=configuration)
+    """What a guardrail or a model would have done to the newest kept decisions.
+
+    Their texts are for admins.
+    """
+    preview = replaying.preview(policy, configuration=configuration, model=model)
     return {"preview": preview, "may_read": allowed(context["actor"], "decisions.view")}
 
 

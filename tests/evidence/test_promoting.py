@@ -1,0 +1,158 @@
+"""A person serves another model, or moves the threshold: what is asked first, and what follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from apps.accounts.models import AuditEntry
+from apps.base.problems import Problem
+from apps.evidence import cases, promoting, services
+from apps.evidence.effects import effect
+from apps.guardrails.models import ModelVersion
+from apps.guardrails.services import live_model
+from apps.policies.permissions import load_policy
+from apps.runtime import bundles, checking, replaying, texts
+from tests import factories
+from tests.runtime.conftest import written
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def two() -> Any:
+    """(owner, policy) with a retired model 1 and a live model 2."""
+    actor = factories.make_member(factories.make_workspace())
+    policy = factories.make_policy(actor, audit_fraction=0.4, audit_share=0.5)
+    factories.import_rows(actor, policy, factories.rows(300))
+    factories.give_labels(actor, policy, 120)
+    factories.train(actor, policy)
+    factories.give_labels(actor, policy, 60)
+    factories.train(actor, policy)
+    return actor, load_policy(actor, policy.slug)
+
+
+def model(policy: Any, number: int) -> ModelVersion:
+    return ModelVersion.objects.get(policy=policy, number=number)
+
+
+def test_an_older_model_is_served_again_and_the_newer_one_retires(two) -> None:
+    actor, policy = two
+    promoting.promote(actor, policy=policy, version=model(policy, 1))
+    assert live_model(policy).number == 1
+    assert model(policy, 2).status == ModelVersion.Status.RETIRED
+
+
+def test_the_figures_are_those_of_the_model_that_is_served(two) -> None:
+    actor, policy = two
+    promoting.promote(actor, policy=policy, version=model(policy, 1))
+    evaluation = services.newest(policy)
+    assert evaluation.model_version.number == 1
+    assert evaluation.previous["model_version"] == 2
+
+
+def test_a_moved_threshold_is_recorded_as_chosen_by_hand(two) -> None:
+    actor, policy = two
+    promoting.promote(actor, policy=policy, version=model(policy, 2), threshold=0.25)
+    moved = model(policy, 2)
+    assert (moved.threshold, moved.threshold_rule) == (0.25, "by_hand")
+    assert actor.label in moved.threshold_note
+    entry = AuditEntry.objects.filter(action="model.threshold").get()
+    assert entry.data["after"] == 0.25
+
+
+def test_the_figures_follow_the_threshold_there_and_back(two) -> None:
+    actor, policy = two
+    first = services.newest(policy)
+    promoting.promote(actor, policy=policy, version=model(policy, 2), threshold=1.0)
+    assert services.newest(policy).figures["recall"]["value"] == 0
+    promoting.promote(actor, policy=policy, version=model(policy, 2), threshold=first.threshold)
+    assert services.newest(policy) == first
+
+
+def test_the_served_bundle_follows_the_threshold(two) -> None:
+    actor, policy = two
+    before = bundles.served(policy.workspace).bundle.id
+    promoting.promote(actor, policy=policy, version=model(policy, 2), threshold=0.25)
+    bundles.forget()
+    bundle = bundles.served(policy.workspace).bundle
+    assert bundle.id != before
+    assert bundle.guards[0].guardrail.checks[0].threshold == 0.25
+
+
+def test_a_bundle_that_is_kept_sees_a_moved_threshold(two) -> None:
+    actor, policy = two
+    bundles.forget()
+    bundles.served(policy.workspace)
+    promoting.promote(actor, policy=policy, version=model(policy, 2), threshold=0.25)
+    bundles._kept[policy.workspace_id].looked = 0.0
+    assert bundles.served(policy.workspace).bundle.guards[0].guardrail.checks[0].threshold == 0.25
+
+
+def test_what_is_served_already_is_refused(two) -> None:
+    actor, policy = two
+    with pytest.raises(Problem, match="already"):
+        promoting.promote(actor, policy=policy, version=model(policy, 2))
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1.0, 1.5, float("nan"), float("inf")])
+def test_a_threshold_out_of_range_is_refused(two, threshold: float) -> None:
+    actor, policy = two
+    with pytest.raises(Problem, match="above 0"):
+        promoting.promote(actor, policy=policy, version=model(policy, 2), threshold=threshold)
+
+
+def test_a_threshold_that_fails_a_case_is_refused_and_the_case_named(two) -> None:
+    actor, policy = two
+    cases.add_case(actor, policy=policy, text="Rest.", expected="complies", why="it is harmless")
+    with pytest.raises(Problem, match="it is harmless"):
+        promoting.promote(actor, policy=policy, version=model(policy, 2), threshold=1e-9)
+    assert model(policy, 2).threshold != 1e-9
+
+
+def test_a_model_whose_fit_was_refused_is_never_served(two) -> None:
+    actor, policy = two
+    first = model(policy, 1)
+    first.report["refusal"] = "the fit did not converge"
+    with pytest.raises(Problem, match="did not converge"):
+        promoting.promote(actor, policy=policy, version=first)
+
+
+def test_the_effect_of_a_threshold_is_told_before_it_moves(two) -> None:
+    _, policy = two
+    found = effect(policy, model=promoting.candidate(model(policy, 2), 1.0))
+    assert (found.before.as_dict(), found.after.recall.value) == (
+        services.newest(policy).figures,
+        0,
+    )
+
+
+def test_recent_decisions_are_replayed_under_the_candidate(two) -> None:
+    actor, policy = two
+    texts.keep_texts(actor, share=1.0, days=3)
+    bundles.forget()
+    checking.check(actor, stage="output", content={"text": "Rest and drink water."})
+    written()
+    candidate = promoting.candidate(model(policy, 2), 1e-9)
+    found = replaying.preview(policy, model=candidate)
+    assert (found.replayed, found.stricter) == (1, 1)
+
+
+def test_an_old_decision_is_replayed_at_the_threshold_of_then(two) -> None:
+    actor, policy = two
+    bundles.forget()
+    decision = checking.check(actor, stage="output", content={"text": "Rest."}).decision
+    decision.save()
+    promoting.promote(actor, policy=policy, version=model(policy, 2), threshold=1e-9)
+    found = replaying.replay(policy.workspace, decision, {"text": "Rest."})
+    assert (found.same, found.gone) == (True, ())
+
+
+def test_a_retrain_on_the_same_labels_does_not_serve_what_a_case_keeps_back(two) -> None:
+    actor, policy = two
+    promoting.promote(actor, policy=policy, version=model(policy, 1))
+    cases.add_case(actor, policy=policy, text="Rest.", expected="violates", why="as a trap")
+    run = factories.train(actor, policy)
+    assert "as a trap" in run.reason
+    assert live_model(policy).number == 1
