@@ -87,15 +87,41 @@ def save_guardrail_draft(
     return draft.revision
 
 
-@transaction.atomic
 def publish_guardrail(actor: Actor, *, policy: Policy, note: str = "") -> GuardrailVersion:
     """Freeze the draft as the next version, which guards from then on.
 
     Raises:
-        Problem: 409 when it is what guards already; 400 when it is not right (any more), or the
+        Problem: 409 when it is what guards already, when it fails a must-pass case, or when it was
+            changed while its cases were judged; 400 when it is not right (any more), or the
             workspace would have too many patterns.
     """
-    Policy.objects.select_for_update(no_key=True).get(pk=policy.pk)
+    content = _publishable(policy)
+    # before the transaction: a slow remote check must not hold the audit trail
+    for look in before_publish:
+        look(policy, stored(content))
+    with transaction.atomic():
+        Policy.objects.select_for_update(no_key=True).get(pk=policy.pk)
+        if _publishable(policy) != content:
+            raise Problem(
+                "Somebody changed the draft meanwhile; look at it and publish again.",
+                code="changed",
+                status=409,
+            )
+        last = current_guardrail(policy)
+        version = GuardrailVersion.objects.create(
+            policy=policy,
+            number=last.number + 1 if last else 1,
+            content=content,
+            note=note[:500],
+            published_by=actor.label,
+        )
+        record(actor, "guardrail.publish", policy, version=version.number, note=version.note)
+        tell_change(policy, f"guardrail {version.number}")
+    return version
+
+
+def _publishable(policy: Policy) -> dict[str, Any]:
+    """The content of the draft, which is right, and other than what guards."""
     content = parse(draft_of(policy)[0], rules=rules_of(policy)).as_dict()
     last = current_guardrail(policy)
     if content == (last.content if last else DEFAULT.as_dict()):
@@ -110,18 +136,7 @@ def publish_guardrail(actor: Actor, *, policy: Policy, note: str = "") -> Guardr
             code="incomplete",
         )
     _check_patterns(policy, content)
-    for look in before_publish:
-        look(policy, stored(content))
-    version = GuardrailVersion.objects.create(
-        policy=policy,
-        number=last.number + 1 if last else 1,
-        content=content,
-        note=note[:500],
-        published_by=actor.label,
-    )
-    record(actor, "guardrail.publish", policy, version=version.number, note=version.note)
-    tell_change(policy, f"guardrail {version.number}")
-    return version
+    return content
 
 
 @transaction.atomic

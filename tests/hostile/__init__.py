@@ -10,6 +10,7 @@ from typing import Any
 OWN = Path(__file__).parent / "texts.jsonl"
 ROOT = Path(__file__).resolve().parent.parent.parent
 SHARED = ROOT / ".." / "shared" / "hostile" / "hostile_texts.jsonl"
+SHARED_PATTERNS = ROOT / ".." / "shared" / "hostile" / "redos_regexes.jsonl"
 SHARED_FILES = ROOT / ".." / "shared" / "hostile" / "import_files"
 
 
@@ -35,6 +36,13 @@ class Hostile:
 def texts() -> list[Hostile]:
     """Every hostile text there is."""
     return [*_read(OWN), *(_read(SHARED) if SHARED.exists() else [])]
+
+
+def attacks() -> list[dict[str, Any]]:
+    """Patterns that hang others, each with its attack; none where the shared folder is not."""
+    if not SHARED_PATTERNS.exists():
+        return []
+    return [json.loads(line) for line in SHARED_PATTERNS.read_text().splitlines()]
 
 
 def counts() -> str:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from apps.evidence import cases
+from apps.guardrails import configuring
 from apps.runtime import bundles
 from tests import factories
 from tests.runtime.conftest import WORDS, Space
@@ -230,6 +232,31 @@ def test_an_exception_that_lets_a_case_through_is_refused(space: Space) -> None:
     body = {"rule": "names-a-dose", "phrase": "two tablets", "reason": "x"}
     answer = space.api.post(f"policies/{space.policy.slug}/exceptions", body)
     assert (answer.status_code, answer.json()["code"]) == (409, "case_failed")
+
+
+def test_a_draft_that_changes_while_its_cases_are_judged_is_not_published(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = f"policies/{space.policy.slug}/guardrail"
+    space.api.put(place, {"checks": [WORDS, EMAIL]}, **ANY)
+    other = {"checks": [EMAIL]}
+    monkeypatch.setattr(
+        configuring, "before_publish", [lambda *_: space.api.put(place, other, **ANY)]
+    )
+    answer = space.api.post(f"{place}/publish", {})
+    assert (answer.status_code, answer.json()["code"]) == (409, "changed")
+    assert configuring.current_guardrail(space.policy).number == 1
+
+
+def test_cases_that_slow_checks_leave_unjudged_keep_a_guardrail_back(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = {"text": BAD, "expected": "violates", "why": "the first one"}
+    assert space.api.post(f"policies/{space.policy.slug}/cases", case).status_code == 201
+    monkeypatch.setattr(cases, "SECONDS", -1.0)
+    place = f"policies/{space.policy.slug}/guardrail"
+    space.api.put(place, {"checks": [WORDS, EMAIL]}, **ANY)
+    assert "could not be judged" in space.api.post(f"{place}/publish", {}).json()["detail"]
 
 
 def test_a_guardrail_that_could_never_fire_is_not_published(space: Space) -> None:

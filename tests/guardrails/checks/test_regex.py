@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apps.base.problems import Problem
 from apps.guardrails.checks.interface import Subject
 from tests.guardrails.checks.looking import built, filled, marked, refused, seconds
+from tests.hostile import attacks
 
 # each takes Python's `re` exponential or at least cubic time on its text
 HANGING = [
@@ -113,3 +115,21 @@ def test_it_finds_what_python_finds(text: str) -> None:
         assert {at for span in theirs for at in range(*span)} == {
             at for span in ours for at in range(*span)
         }
+
+
+@pytest.mark.parametrize("row", attacks(), ids=lambda row: row["id"])
+def test_every_shared_pattern_is_refused_plainly_or_quick_on_its_attack(row: dict) -> None:
+    flags = f"(?{row['flags']})" if row["flags"] else ""
+    attack = row["attack"]
+    pumped = attack["pump"] * (60_000 // len(attack["pump"]))
+    try:
+        look = built("regex", patterns=[flags + row["pattern"]])
+    except Problem as problem:
+        pointers = [error.pointer for error in problem.errors]
+    else:
+        pointers = []
+    if pointers:
+        assert pointers == ["/patterns"]
+        return
+    for text in (attack["prefix"] + attack["pump"] * attack["n"], attack["prefix"] + pumped):
+        assert seconds(look, text + attack["suffix"]) < 0.5
