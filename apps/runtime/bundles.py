@@ -93,7 +93,17 @@ def forget() -> None:
 
 
 def build(workspace: Workspace) -> Bundle:
-    """The bundle of the workspace's active policies as they are now."""
+    """The bundle of the workspace's active policies as they are now, on record and warm."""
+    bundle, manifest = assemble(workspace)
+    ServedBundle.objects.bulk_create(
+        [ServedBundle(id=bundle.id, workspace=workspace, manifest=manifest)], ignore_conflicts=True
+    )
+    _warm(bundle.guards, bundle.panel)
+    return bundle
+
+
+def assemble(workspace: Workspace) -> tuple[Bundle, dict[str, Any]]:
+    """The same without a trace, for those who try something; and its manifest."""
     policies = list(
         Policy.objects.filter(
             workspace=workspace, status=Policy.Status.ACTIVE, current_version__isnull=False
@@ -109,14 +119,9 @@ def build(workspace: Workspace) -> Bundle:
     guards = tuple(_guard(policy, parts, problems.get(policy.slug, "")) for policy in policies)
     stopped = KillSwitch.objects.filter(workspace=workspace, on=True).exists()
     manifest = _manifest(workspace.pk, guards, parts.models.values(), stopped)
-    name = _id(manifest)
-    ServedBundle.objects.bulk_create(
-        [ServedBundle(id=name, workspace=workspace, manifest=manifest)], ignore_conflicts=True
-    )
     kept = Retention.objects.filter(workspace=workspace).first()
-    _warm(guards, panel)
-    return Bundle(
-        id=name,
+    bundle = Bundle(
+        id=_id(manifest),
         guards=guards,
         panel=panel,
         stopped=stopped,
@@ -124,6 +129,7 @@ def build(workspace: Workspace) -> Bundle:
         kept_share=kept.share if kept else 0.0,
         kept_days=kept.days if kept else 0,
     )
+    return bundle, manifest
 
 
 def _warm(guards: Sequence[Guard], panel: Panel | None) -> None:

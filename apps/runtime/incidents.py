@@ -15,13 +15,13 @@ from apps.corpus.adding import add_example
 from apps.corpus.models import Side
 from apps.evidence.cases import add_case, run_cases
 from apps.evidence.models import MustPassCase
+from apps.guardrails.assembling import standing
 from apps.guardrails.checks.interface import Subject
 from apps.guardrails.guarding import verdict_on
 from apps.labeling.labels import LabelEvent
 from apps.labeling.models import DECISIVE
 from apps.labeling.queue import put_first
 from apps.policies.models import Policy
-from apps.runtime import bundles
 from apps.runtime.checking import judged_subjects
 from apps.runtime.models import Decision, Feedback, Incident
 
@@ -140,11 +140,10 @@ def _open(
 
 def is_wrong(policy: Policy, text: str, expected: str) -> bool:
     """Whether what is served now judges a text wrongly, or cannot judge it."""
-    bundle = bundles.build(policy.workspace)
-    guard = next((g for g in bundle.guards if g.policy == policy.slug), None)
-    if guard is None:
+    if policy.status != Policy.Status.ACTIVE or policy.current_version is None:
         return True
-    fires = verdict_on(guard.guardrail, Subject(text), bundle.panel).fires
+    guards = standing(policy)
+    fires = verdict_on(guards.guardrail(), Subject(text), guards.panel).fires
     return fires is not (expected == MustPassCase.Expected.VIOLATES)
 
 

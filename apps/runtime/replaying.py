@@ -107,7 +107,7 @@ def preview(
 ) -> Preview:
     """Judge the newest kept decisions as things are, and with a draft or a model of one policy."""
     workspace = policy.workspace
-    now = _acting(bundles.build(workspace), policy)
+    now = _acting(bundles.assemble(workspace)[0], policy)
     then = _acting(_with_draft(now, policy, configuration, specification, model), policy)
     kept = DecisionText.objects.filter(workspace=workspace, expires_at__gt=timezone.now()).order_by(
         "-decision"

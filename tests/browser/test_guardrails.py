@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Visits, World
+from tests.browser.conftest import Person, Visits, World
 
 MISSED, BAD = "Swallow the whole strip at once.", "Take two tablets tonight."
 
@@ -103,3 +103,24 @@ def test_the_kill_switch_stops_and_starts_everything(
     page.wait_for_timeout(1_200)
     play(page, BAD)
     expect(page.get_by_label("The decision")).to_contain_text("block")
+
+
+def test_an_owner_moves_the_threshold_after_seeing_what_that_does(
+    visits: Visits, demo: dict[str, Person]
+) -> None:
+    page = visits.open(demo["owner"], "/policies/medical-dosage/guardrail/")
+
+    def serve(threshold: str) -> None:
+        page.get_by_role("link", name="Move the threshold").click()
+        page.get_by_label("Threshold").fill(threshold)
+        page.get_by_role("button", name="Look").click()
+        expect(page.get_by_label("Effect on audit labels, a table")).to_contain_text("draft")
+        page.get_by_role("button", name="Serve model 2").click()
+        expect(page.locator("main")).to_contain_text("was chosen by hand")
+
+    page.get_by_role("link", name="Move the threshold").click()
+    before = page.get_by_label("Threshold").input_value()
+    page.get_by_role("link", name="Back to the guardrail").click()
+    serve("0.9")
+    expect(page.locator("main")).to_contain_text("τ = 0.900")
+    serve(before)

@@ -132,6 +132,7 @@ def test_owner(visits: Visits, demo: dict[str, Person], site: Running) -> None:
             "owner-edit": f"{POLICY}edit/",
             "owner-edit-new-rule": f"{POLICY}edit/?new=1",
             "owner-publish": f"{POLICY}publish/",
+            "owner-promote": f"{POLICY}models/1/promote/?threshold=0.3",
             "owner-version": f"{POLICY}versions/1/",
             "owner-data": f"{POLICY}data/",
             "owner-data-search": f"{POLICY}data/?text=ibuprofen&label=violates",
