@@ -41,19 +41,22 @@ def _every_test_builds_its_own_bundles() -> None:
     bundles.forget()
 
 
-# pytest-xdist reads the groups in this hook, too
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+# pytest-xdist reads the groups in this hook, and pytest-django sorts in it
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """The tests of a file stay together; those that need a running site are one group.
 
     They run one after another, and first, as they take longest.
     """
     for item in items:
-        if next(item.iter_markers("xdist_group"), None) is None:
-            name = (
-                "site"
-                if "site" in getattr(item, "fixturenames", ())
-                else item.nodeid.split("::")[0]
-            )
-            item.add_marker(pytest.mark.xdist_group(name))
-    items.sort(key=lambda item: next(item.iter_markers("xdist_group")).args[0] != "site")
+        if _group(item) is None:
+            running = "site" in getattr(item, "fixturenames", ())
+            file = item.nodeid.split("::")[0]
+            item.add_marker(pytest.mark.xdist_group("site" if running else file))
+    yield
+    items.sort(key=lambda item: _group(item) != "site")
+
+
+def _group(item: pytest.Item) -> str | None:
+    mark = item.get_closest_marker("xdist_group")
+    return mark.args[0] if mark else None
