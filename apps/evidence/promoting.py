@@ -39,7 +39,8 @@ def promote(
 
     Raises:
         Problem: 400 for a threshold out of range; 409 when it is served like that already, when
-            its fit was refused, or when it fails a must-pass case.
+            its fit was refused, when it fails a must-pass case, or when something else was served
+            while its cases were judged.
     """
     tried = candidate(version, threshold)
     live = version.status == ModelVersion.Status.LIVE
@@ -60,6 +61,11 @@ def promote(
     cases.hold_model(policy, tried)
     with transaction.atomic():
         Policy.objects.select_for_update(no_key=True).get(pk=policy.pk)
+        now = ModelVersion.objects.get(pk=version.pk)
+        if (now.status, now.threshold) != (version.status, version.threshold):
+            raise Problem(
+                "What is served changed meanwhile; look at it again.", code="changed", status=409
+            )
         if moved:
             choose_threshold(actor, version, tried.threshold)
         if live:

@@ -11,7 +11,7 @@ from apps.base.problems import Problem
 from apps.evidence import cases, promoting, services
 from apps.evidence.effects import effect
 from apps.guardrails.models import ModelVersion
-from apps.guardrails.services import live_model
+from apps.guardrails.services import live_model, make_live
 from apps.policies.permissions import load_policy
 from apps.runtime import bundles, checking, replaying, texts
 from tests import factories
@@ -117,6 +117,15 @@ def test_a_model_whose_fit_was_refused_is_never_served(two) -> None:
     first.report["refusal"] = "the fit did not converge"
     with pytest.raises(Problem, match="did not converge"):
         promoting.promote(actor, policy=policy, version=first)
+
+
+def test_a_retrain_that_comes_between_is_not_overruled(two, monkeypatch) -> None:
+    actor, policy = two
+    second = model(policy, 2)
+    monkeypatch.setattr(cases, "hold_model", lambda *_: make_live(actor, model(policy, 1)))
+    with pytest.raises(Problem, match="meanwhile"):
+        promoting.promote(actor, policy=policy, version=second, threshold=0.25)
+    assert (live_model(policy).number, model(policy, 2).threshold) == (1, second.threshold)
 
 
 def test_the_effect_of_a_threshold_is_told_before_it_moves(two) -> None:
