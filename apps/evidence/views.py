@@ -98,8 +98,10 @@ def promote_model(request: HttpRequest, version: ModelVersion) -> HttpResponseBa
     policy, problem = version.policy, None
     given = (request.POST if request.method == "POST" else request.GET).get("threshold", "")
     tried = promoting.candidate(version)
+    # the field shows four digits; who leaves them alone means the threshold as it is
+    kept = given.strip() in ("", f"{version.threshold:.4g}")
     try:
-        tried = promoting.candidate(version, _number(given) if given.strip() else None)
+        tried = promoting.candidate(version, None if kept else _number(given))
         if request.method == "POST":
             promoting.promote(
                 viewer(request), policy=policy, version=version, threshold=tried.threshold

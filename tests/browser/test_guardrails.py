@@ -113,8 +113,9 @@ def test_an_owner_moves_the_threshold_after_seeing_what_that_does(
     def serve(threshold: str) -> None:
         page.get_by_role("link", name="Move the threshold").click()
         page.get_by_label("Threshold").fill(threshold)
-        page.get_by_role("button", name="Look").click()
-        expect(page.get_by_label("Effect on audit labels, a table")).to_contain_text("draft")
+        page.get_by_role("button", name="See what it does").click()
+        effect = page.get_by_label("Effect on audit labels, a table")
+        expect(effect).to_contain_text("with this change")
         page.get_by_role("button", name="Serve model 2").click()
         expect(page.locator("main")).to_contain_text("was chosen by hand")
 
