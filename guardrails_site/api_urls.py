@@ -40,6 +40,11 @@ urlpatterns = [
     path("policies/<slug:slug>/undo", labeling.Undo.as_view(), name="undo"),
     path("policies/<slug:slug>/models", guardrails.ModelList.as_view(), name="models"),
     path(
+        "policies/<slug:slug>/guardrail/calibrate",
+        evidence.GuardrailCalibrate.as_view(),
+        name="guardrail_calibrate",
+    ),
+    path(
         "policies/<slug:slug>/models/<int:number>/effect",
         evidence.ModelEffect.as_view(),
         name="model_effect",

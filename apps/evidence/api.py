@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from uuid import UUID
 
 from drf_spectacular.utils import extend_schema
@@ -14,6 +15,7 @@ from apps.base.lists import ListQuery, cursor_of, list_answer
 from apps.base.schema import listed
 from apps.evidence import cases, promoting, services
 from apps.evidence import serializers as shapes
+from apps.evidence.calibrating import calibrate_gate
 from apps.evidence.effects import effect
 from apps.evidence.models import Evaluation, MustPassCase
 from apps.evidence.permissions import load_case, load_evaluation
@@ -127,6 +129,18 @@ class GuardrailEffect(Endpoint):
         require_published(self.target)
         configuration = parse(data, rules=rules_of(self.target))
         return Response(shapes.show_effect(effect(self.target, configuration=configuration)))
+
+
+class GuardrailCalibrate(Endpoint):
+    """Fit the calibration of the draft's weighted gate on the audit labels; the draft is saved."""
+
+    requires = {"POST": "guardrails.edit"}
+    load = staticmethod(load_policy)
+
+    @extend_schema(request=None, responses=shapes.CalibrationShape)
+    def post(self, request: Request, slug: str) -> Response:
+        require_published(self.target)
+        return Response(asdict(calibrate_gate(self.actor, policy=self.target)))
 
 
 class ModelEffect(Endpoint):

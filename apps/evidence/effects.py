@@ -11,13 +11,12 @@ import numpy as np
 
 from apps.corpus.models import Example
 from apps.evidence import estimators
-from apps.evidence.services import audit_labels
+from apps.evidence.services import AuditLabel, audit_labels
 from apps.guardrails.assembling import standing
 from apps.guardrails.checks.interface import Subject
 from apps.guardrails.configuration import Configuration
 from apps.guardrails.guarding import verdict_on
 from apps.guardrails.models import ModelVersion
-from apps.labeling.models import Verdict
 from apps.policies.models import Policy
 
 MOST_TEXTS = 1_000
@@ -63,6 +62,17 @@ class Effect:
         return [(name, figures.as_dict()) for name, figures in both if figures is not None]
 
 
+def labelled_texts(policy: Policy) -> list[tuple[Subject, AuditLabel]]:
+    """The texts of the first MOST_TEXTS decisive audit labels that count today."""
+    labels = audit_labels(policy)[:MOST_TEXTS]
+    texts = dict(
+        Example.objects.filter(pk__in=[label.example for label in labels]).values_list(
+            "pk", "output"
+        )
+    )
+    return [(Subject(texts[label.example]), label) for label in labels]
+
+
 def effect(
     policy: Policy,
     *,
@@ -77,33 +87,26 @@ def effect(
     both = (guards.guardrail(), drafted.guardrail(configuration=configuration))
     remote = any(check.remote for one in both for check in one.checks)
     sides = [(one.local, side.panel) for one, side in zip(both, (guards, drafted), strict=True)]
-    labels = audit_labels(policy)[:MOST_TEXTS]
-    texts = dict(
-        Example.objects.filter(pk__in=[label.example for label in labels]).values_list(
-            "pk", "output"
-        )
-    )
+    labelled = labelled_texts(policy)
     rows, flips, undecided = [], [], 0
     until = time.monotonic() + SECONDS
     judged = 0
-    for label in labels:
+    for subject, label in labelled:
         if time.monotonic() > until:
             break
         judged += 1
-        subject = Subject(texts[label.example])
         before, after = (verdict_on(one, subject, panel).fires for one, panel in sides)
         if before is None or after is None:
             undecided += 1
             continue
-        violates = label.verdict == Verdict.VIOLATES
-        rows.append((violates, before, after, label.weight))
+        rows.append((label.violates, before, after, label.weight))
         if before != after:
-            flips.append(Flip(label.example, subject.text, violates, before, after))
+            flips.append(Flip(label.example, subject.text, label.violates, before, after))
     table = np.array(rows, float).reshape(-1, 4)
     violating, was, will = (table[:, n].astype(bool) for n in range(3))
     return Effect(
         counted=len(rows),
-        left=len(labels) - judged,
+        left=len(labelled) - judged,
         undecided=undecided,
         before=estimators.figures(violating, was, table[:, 3]) if rows else None,
         after=estimators.figures(violating, will, table[:, 3]) if rows else None,

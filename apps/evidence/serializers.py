@@ -99,6 +99,14 @@ class CaseShape(serializers.Serializer):
     passes = serializers.BooleanField(allow_null=True)
 
 
+class CalibrationShape(serializers.Serializer):
+    """c = 1 / (1 + exp(-(slope * mean + offset)))."""
+
+    slope = serializers.FloatField()
+    offset = serializers.FloatField()
+    labels = serializers.IntegerField()
+
+
 class PromoteIn(serializers.Serializer):
     threshold = serializers.FloatField(
         required=False,

@@ -177,6 +177,10 @@ class AuditLabel:
     verdict: str
     weight: float
 
+    @property
+    def violates(self) -> bool:
+        return self.verdict == Verdict.VIOLATES
+
 
 def audit_labels(policy: Policy) -> list[AuditLabel]:
     """The decisive audit labels that count today, in the audit order; no model is asked."""

@@ -10,6 +10,7 @@ from apps.accounts.pages import page, viewer
 from apps.base.keyset import paginate, paginate_sequence
 from apps.base.problems import Problem
 from apps.evidence import cases, promoting, services
+from apps.evidence.calibrating import calibrate_gate
 from apps.evidence.effects import effect
 from apps.evidence.models import Evaluation, MustPassCase
 from apps.evidence.permissions import load_case, load_evaluation
@@ -62,7 +63,15 @@ def publish_guardrail(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """What the guardrail's draft would do, to audit labels, cases and traffic; then publish it."""
     require_published(policy)
     problem = None
-    if request.method == "POST":
+    if "calibrate" in request.POST:
+        try:
+            fitted = calibrate_gate(viewer(request), policy=policy)
+        except Problem as found:
+            problem = found
+        else:
+            messages.success(request, f"Calibrated on {fitted.labels} audit labels.")
+            return redirect("evidence:publish_guardrail", policy.slug)
+    elif request.method == "POST":
         try:
             version = configuring.publish_guardrail(
                 viewer(request), policy=policy, note=request.POST.get("note", "")

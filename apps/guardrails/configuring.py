@@ -51,6 +51,20 @@ def rules_of(policy: Policy, version: GuardrailVersion | None = None) -> dict[st
     return rules
 
 
+def keep_calibration(policy: Policy, content: dict[str, Any]) -> None:
+    """Carry the draft's calibration into what a form says, while its checks are the same.
+
+    The form does not show it; fitted on other checks or weights it would say nothing.
+    """
+    draft = stored(draft_of(policy)[0])
+    try:
+        given = parse(content, rules=rules_of(policy))
+    except Problem:
+        return  # whoever saves it is told
+    if given.gate.kind == draft.gate.kind and given.checks == draft.checks:
+        content["gate"] |= {"slope": draft.gate.slope, "offset": draft.gate.offset}
+
+
 # Called with a candidate before it guards; one that may not raises Problem. wiring.py fills it.
 before_publish: list[Callable[[Policy, Configuration], None]] = []
 # Called when an exception is in force and not committed yet.

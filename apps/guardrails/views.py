@@ -43,6 +43,7 @@ def checks(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     if added in KINDS:
         content["checks"].append(forms.new_check(added, content))
         return _editor(request, policy, content, _revision(request), opened=len(content["checks"]))
+    configuring.keep_calibration(policy, content)
     try:
         configuring.save_guardrail_draft(
             viewer(request), policy=policy, content=content, revision=_revision(request)

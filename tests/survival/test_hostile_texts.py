@@ -452,7 +452,7 @@ CHOOSING: dict[tuple[str, str], list[list[str]]] = {
     ("evidence:promote", "POST"): [["threshold"]],
     ("api:model_promote", "POST"): [["threshold"]],
     ("api:model_effect", "POST"): [["threshold"]],
-    ("evidence:publish_guardrail", "POST"): [["note"]],
+    ("evidence:publish_guardrail", "POST"): [["note"], ["calibrate"]],
     ("evidence:add_case", "POST"): [["expected"], ["why"]],
     ("runtime:playground", "POST"): [["stage"], ["text"]],
     ("runtime:replay", "POST"): [["text"]],

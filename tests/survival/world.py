@@ -280,6 +280,7 @@ def _bodies(space: Space) -> dict[tuple[str, str], Any]:
         ("api:guardrail_publish", "POST"): {},
         ("guardrails:restore", "POST"): {"version": "1"},
         ("evidence:publish_guardrail", "POST"): {"note": "matrix"},
+        ("api:guardrail_calibrate", "POST"): {},
         ("api:model_effect", "POST"): {"threshold": 0.5},
         ("api:model_promote", "POST"): {"threshold": 0.5},
         ("evidence:promote", "POST"): {"threshold": "0.5"},
