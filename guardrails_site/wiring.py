@@ -28,7 +28,7 @@ from apps.runtime import permissions as runtime_permissions  # noqa: F401
 from apps.runtime import tasks as runtime_tasks  # noqa: F401
 from apps.training import permissions as training_permissions  # noqa: F401
 from apps.training import runs
-from apps.training import tasks as training_tasks  # noqa: F401
+from apps.training import tasks as training_tasks
 from guardrails_site import celery
 
 # a retrain reads the texts of the train labels after the last such ten itself
@@ -49,4 +49,4 @@ def connect() -> None:
     policies.before_publish[:] = [cases.hold_version]
     configuring.before_publish[:] = [cases.hold_configuration]
     configuring.before_exception[:] = [cases.hold_exception]
-    guardrails.on_change[:] = [incidents.after_change]
+    guardrails.on_change[:] = [training_tasks.rank_anew, incidents.after_change]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.db import transaction
@@ -81,10 +82,15 @@ def run_cases(
     model: ModelVersion | None = None,
     configuration: Configuration | None = None,
     version: PolicyVersion | None = None,
+    seconds: float | None = None,
+    between: Callable[[], object] = lambda: None,
 ) -> list[CaseResult]:
     """Every case judged by the whole guardrail, with a candidate in place of what is live.
 
-    Where remote checks are slow, the cases after the first so many seconds are left unjudged.
+    Args:
+        seconds: after which further cases are left unjudged, where remote checks are slow;
+            SECONDS unless told.
+        between: called after each case, by whoever has to give signs of life.
     """
     cases = list(cases_of(policy))
     if not cases:
@@ -94,13 +100,14 @@ def run_cases(
         rules=rules_by_key(version) if version else None, configuration=configuration
     )
     found = []
-    until = time.monotonic() + SECONDS
+    until = time.monotonic() + (SECONDS if seconds is None else seconds)
     for case in cases:
         if time.monotonic() > until:
             found.append(CaseResult(case, None, None))
             continue
         verdict = verdict_on(guardrail, Subject(case.text), guards.panel)
         found.append(CaseResult(case, verdict.fires, verdict.score))
+        between()
     return found
 
 
@@ -109,12 +116,15 @@ def refusal(results: list[CaseResult]) -> str:
     failed = [result for result in results if not result.passes]
     if not failed:
         return ""
+    unjudged = sum(result.fires is None for result in failed)
     named = "; ".join(
-        f"case {str(result.case.pk)[-6:]} must be told to {_verb(result.case)}"
-        f"{' and could not be judged' if result.fires is None else ''} ({result.case.why})"
-        for result in failed[:5]
+        f"case {str(result.case.pk)[-6:]} must be told to {_verb(result.case)} ({result.case.why})"
+        for result in sorted(failed, key=lambda one: one.fires is None)[:5]
     )
-    return f"it fails {len(failed)} of {len(results)} must-pass cases: {named}"
+    told = f"it fails {len(failed) - unjudged} of {len(results)} must-pass cases"
+    if unjudged:
+        told += f", and {unjudged} could not be judged"
+    return f"{told}: {named}"
 
 
 def hold_configuration(policy: Policy, configuration: Configuration) -> None:

@@ -10,9 +10,18 @@ from apps.accounts.actor import Actor
 from apps.base.problems import FieldError, Problem
 from apps.evidence import cases
 from apps.evidence.services import evaluate
+from apps.guardrails import artifacts
+from apps.guardrails.learning.artifact import ArtifactRefused
 from apps.guardrails.models import ModelVersion
-from apps.guardrails.services import choose_threshold, make_live, tell_change
+from apps.guardrails.services import (
+    choose_threshold,
+    fit_refusal,
+    make_live,
+    served_as,
+    tell_change,
+)
 from apps.policies.models import Policy
+from apps.policies.services import hold_policy
 
 
 def candidate(version: ModelVersion, threshold: float | None = None) -> ModelVersion:
@@ -33,15 +42,24 @@ def candidate(version: ModelVersion, threshold: float | None = None) -> ModelVer
 
 
 def promote(
-    actor: Actor, *, policy: Policy, version: ModelVersion, threshold: float | None = None
+    actor: Actor,
+    *,
+    policy: Policy,
+    version: ModelVersion,
+    threshold: float | None = None,
+    seen: str | None = None,
 ) -> None:
     """Serve a model version from now on, at its threshold or at one chosen by hand.
 
+    Args:
+        seen: what was served (see `served_as`) when the person decided; now, unless told.
+
     Raises:
         Problem: 400 for a threshold out of range; 409 when it is served like that already, when
-            its fit was refused, when it fails a must-pass case, or when something else was served
-            while its cases were judged.
+            its fit was refused or its file is damaged, when it fails a must-pass case, or when
+            something else is served than what was seen.
     """
+    seen = served_as(policy) if seen is None else seen
     tried = candidate(version, threshold)
     live = version.status == ModelVersion.Status.LIVE
     moved = tried.threshold != version.threshold
@@ -51,21 +69,26 @@ def promote(
             code="unchanged",
             status=409,
         )
-    if refusal := version.report.get("refusal"):
+    refusal = fit_refusal(version)
+    try:
+        artifacts.load(version)
+    except ArtifactRefused as error:
+        refusal = refusal or str(error)
+    if refusal:
         raise Problem(
-            f"Model {version.number} cannot be served: {refusal}. Retrain the policy.",
+            f"Model {version.number} cannot be served: {refusal.rstrip('.')}. Retrain the policy.",
             code="model_refused",
             status=409,
         )
-    # before the transaction: a slow remote check must not hold the audit trail
+    # judged before anything is held, so that slow remote checks answer from memory below
     cases.hold_model(policy, tried)
     with transaction.atomic():
-        Policy.objects.select_for_update(no_key=True).get(pk=policy.pk)
-        now = ModelVersion.objects.get(pk=version.pk)
-        if (now.status, now.threshold) != (version.status, version.threshold):
+        hold_policy(policy)
+        if served_as(policy) != seen:
             raise Problem(
                 "What is served changed meanwhile; look at it again.", code="changed", status=409
             )
+        cases.hold_model(policy, tried)
         if moved:
             choose_threshold(actor, version, tried.threshold)
         if live:

@@ -22,6 +22,7 @@ from apps.evidence.sample import Members, choose_sample, sample_below
 from apps.guardrails import artifacts
 from apps.guardrails.counts import example_counts, keep_recent_counts
 from apps.guardrails.learning import artifact
+from apps.guardrails.learning.features import Counts
 from apps.guardrails.models import ModelVersion
 from apps.guardrails.services import live_model
 from apps.labeling.datasets import Answer, answers
@@ -136,11 +137,12 @@ def evaluate(policy: Policy, version: ModelVersion) -> Evaluation:
         histogram=estimators.histogram(violates[counted], scores[counted]),
     )
     if before is not None:
-        then = artifact.score(artifacts.load(before), texts) >= before.threshold
-        evaluation.previous = {
-            "model_version": before.number,
-            **_figures(violates[counted], then[counted], weights[counted]),
-        }
+        then = _flagged_by(before, texts)
+        if then is not None:
+            evaluation.previous = {
+                "model_version": before.number,
+                **_figures(violates[counted], then[counted], weights[counted]),
+            }
     Evaluation.objects.bulk_create([evaluation], ignore_conflicts=True)
     return Evaluation.objects.get(**identity)
 
@@ -232,7 +234,7 @@ def history_of(policies: Sequence[Policy], *, versions: int) -> dict[UUID, list[
         )
         .select_related("model_version")
         .defer("curve", "histogram", "bounds")
-        .order_by("policy", "-model_version__number", "-watermark")
+        .order_by("policy", "-model_version__number", "-watermark", "-id")
         .distinct("policy", "model_version__number")
     )
     found: dict[UUID, list[Evaluation]] = {}
@@ -300,6 +302,14 @@ def _figures(
     return estimators.figures(
         violates.astype(bool), flagged.astype(bool), weights.astype(np.float64)
     ).as_dict()
+
+
+def _flagged_by(version: ModelVersion, texts: Counts) -> NDArray[np.bool_] | None:
+    """What a model flags; None when its file is gone or damaged, which must not stop others."""
+    try:
+        return artifact.score(artifacts.load(version), texts) >= version.threshold
+    except artifact.ArtifactRefused:
+        return None
 
 
 def _previous(version: ModelVersion) -> ModelVersion | None:

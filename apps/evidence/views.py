@@ -18,7 +18,7 @@ from apps.guardrails import configuring
 from apps.guardrails.configuration import DEFAULT, parse
 from apps.guardrails.models import ModelVersion
 from apps.guardrails.permissions import load_model
-from apps.guardrails.services import live_model
+from apps.guardrails.services import live_model, served_as
 from apps.labeling.labels import counts
 from apps.policies.models import Policy
 from apps.policies.permissions import load_policy
@@ -113,7 +113,11 @@ def promote_model(request: HttpRequest, version: ModelVersion) -> HttpResponseBa
         tried = promoting.candidate(version, None if kept else _number(given))
         if request.method == "POST":
             promoting.promote(
-                viewer(request), policy=policy, version=version, threshold=tried.threshold
+                viewer(request),
+                policy=policy,
+                version=version,
+                threshold=tried.threshold,
+                seen=request.POST.get("seen"),
             )
             messages.success(request, f"Model {version.number} guards, within a second.")
             return redirect("guardrails:guardrail", policy.slug)
@@ -127,6 +131,8 @@ def promote_model(request: HttpRequest, version: ModelVersion) -> HttpResponseBa
         "version": version,
         "live": live,
         "tried": tried,
+        "seen": served_as(policy),
+        "unheard": not configuring.hears_classifier(configuring.current_guardrail(policy)),
         "given": given if problem else "",
         "changed": live is None or (live.pk, live.threshold) != (version.pk, tried.threshold),
         "effect": effect(policy, model=tried),

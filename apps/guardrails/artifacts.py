@@ -25,7 +25,7 @@ def keep(model: artifact.Model) -> tuple[str, str, int]:
     data = artifact.to_bytes(model)
     sha256 = artifact.digest(data)
     path = path_of(sha256)
-    if not path.exists() or artifact.digest(path.read_bytes()) != sha256:
+    if not (path.exists() and artifact.digest(path.read_bytes()) == sha256):
         draft = path.with_suffix(f".{os.getpid()}.draft")
         with draft.open("wb") as file:
             file.write(data)
@@ -42,6 +42,14 @@ def load(version: ModelVersion) -> artifact.Model:
         artifact.ArtifactRefused: the file is missing or is not what was trained.
     """
     return _load(version.sha256, version.signature)
+
+
+def is_whole(version: ModelVersion) -> bool:
+    """Whether the file lies there as it was trained, whatever is kept in memory."""
+    try:
+        return artifact.digest(path_of(version.sha256).read_bytes()) == version.sha256
+    except OSError:
+        return False
 
 
 @lru_cache(maxsize=16)

@@ -14,11 +14,19 @@ from apps.accounts.audit import record
 from apps.base.gate import check_text
 from apps.base.problems import FieldError, Problem
 from apps.guardrails.checks.matching import PatternRefused
-from apps.guardrails.configuration import DEFAULT, MOST_PATTERNS, Configuration, parse, stored
+from apps.guardrails.configuration import (
+    CLASSIFIER,
+    DEFAULT,
+    MOST_PATTERNS,
+    Configuration,
+    parse,
+    stored,
+)
 from apps.guardrails.exemptions import phrase_of, text_hash
 from apps.guardrails.models import GuardrailDraft, GuardrailVersion, RuleException
 from apps.guardrails.services import tell_change
 from apps.policies.models import Policy
+from apps.policies.services import hold_policy
 
 LONGEST_EXCEPTION = timedelta(days=90)
 MOST_EXCEPTIONS = 100
@@ -63,6 +71,13 @@ def keep_calibration(policy: Policy, content: dict[str, Any]) -> None:
         return  # whoever saves it is told
     if given.gate.kind == draft.gate.kind and given.checks == draft.checks:
         content["gate"] |= {"slope": draft.gate.slope, "offset": draft.gate.offset}
+
+
+def hears_classifier(version: GuardrailVersion | None) -> bool:
+    """Whether the classifier's threshold can decide: it has a vote, and votes are counted."""
+    content = stored(version.content) if version else DEFAULT
+    votes = any(c.kind == CLASSIFIER and not c.advisory for c in content.checks)
+    return votes and content.gate.kind != "weighted"
 
 
 # Called with a candidate before it guards; one that may not raises Problem. wiring.py fills it.
@@ -110,17 +125,17 @@ def publish_guardrail(actor: Actor, *, policy: Policy, note: str = "") -> Guardr
             workspace would have too many patterns.
     """
     content = _publishable(policy)
-    # before the transaction: a slow remote check must not hold the audit trail
-    for look in before_publish:
-        look(policy, stored(content))
+    # judged before anything is held, so that slow remote checks answer from memory below
+    _ask_before(policy, content)
     with transaction.atomic():
-        Policy.objects.select_for_update(no_key=True).get(pk=policy.pk)
+        hold_policy(policy)
         if _publishable(policy) != content:
             raise Problem(
                 "Somebody changed the draft meanwhile; look at it and publish again.",
                 code="changed",
                 status=409,
             )
+        _ask_before(policy, content)
         last = current_guardrail(policy)
         version = GuardrailVersion.objects.create(
             policy=policy,
@@ -132,6 +147,11 @@ def publish_guardrail(actor: Actor, *, policy: Policy, note: str = "") -> Guardr
         record(actor, "guardrail.publish", policy, version=version.number, note=version.note)
         tell_change(policy, f"guardrail {version.number}")
     return version
+
+
+def _ask_before(policy: Policy, content: Mapping[str, Any]) -> None:
+    for look in before_publish:
+        look(policy, stored(content))
 
 
 def _publishable(policy: Policy) -> dict[str, Any]:
@@ -188,6 +208,7 @@ def make_exception(
             code="too_many",
             status=409,
         )
+    hold_policy(policy)
     exception = RuleException.objects.create(
         policy=policy,
         rule=rule,

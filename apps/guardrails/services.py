@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 from django.db import connection, transaction
@@ -20,6 +21,7 @@ MOST_RANKED = 20_000
 LEAST_RANKED = 2_000
 RANKED_FOR_EACH_LABEL = 40
 _CHUNK = 500
+BY_HAND = "by_hand"
 
 # Called with a policy and what guards it anew ("model 4"), after commit; wiring.py fills it.
 on_change: list[Callable[[Policy, str], None]] = []
@@ -32,6 +34,18 @@ def live_model(policy: Policy) -> ModelVersion | None:
         .select_related("dataset", "policy_version")
         .first()
     )
+
+
+def served_as(policy: Policy) -> str:
+    """A word that changes when another model, or the same at another threshold, is served."""
+    live = live_model(policy)
+    return f"{live.pk}:{live.threshold!r}" if live else ""
+
+
+def fit_refusal(version: ModelVersion) -> str:
+    """Why a model's fit may not be served, whatever its threshold; "" when it may."""
+    unknown = "it was rejected" if version.status == ModelVersion.Status.REJECTED else ""
+    return str(version.report.get("refusal", unknown))
 
 
 def make_live(actor: Actor, version: ModelVersion) -> None:
@@ -47,20 +61,34 @@ def make_live(actor: Actor, version: ModelVersion) -> None:
 
 def choose_threshold(actor: Actor, version: ModelVersion, threshold: float) -> None:
     """Move a model version's threshold by hand, in the caller's transaction; recorded as such."""
-    before = version.threshold
-    version.threshold = threshold
-    version.threshold_rule = "by_hand"
-    version.threshold_note = f"was chosen by hand by {actor.label[:200]}; it was {before:.4g}"
-    version.threshold_provisional = False
-    version.save(
-        update_fields=[
-            "threshold",
-            "threshold_rule",
-            "threshold_note",
-            "threshold_provisional",
-        ]
+    note = f"was chosen by hand by {actor.label[:200]}; it was {version.threshold:.4g}"
+    set_threshold(
+        actor,
+        version,
+        {
+            "threshold": threshold,
+            "threshold_rule": BY_HAND,
+            "threshold_note": note,
+            "threshold_provisional": False,
+        },
     )
-    record(actor, "model.threshold", version, number=version.number, before=before, after=threshold)
+
+
+def set_threshold(actor: Actor, version: ModelVersion, choice: Mapping[str, Any]) -> None:
+    """Give a saved model version a threshold and how it came about, in the caller's transaction."""
+    before = version.threshold
+    for name, value in choice.items():
+        setattr(version, name, value)
+    version.save(update_fields=list(choice))
+    record(
+        actor,
+        "model.threshold",
+        version,
+        number=version.number,
+        before=before,
+        after=version.threshold,
+        rule=version.threshold_rule,
+    )
 
 
 def tell_change(policy: Policy, what: str) -> None:

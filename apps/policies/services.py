@@ -111,9 +111,20 @@ def save_draft(
     return draft
 
 
+def hold_policy(policy: Policy) -> None:
+    """Let nobody else change what guards a policy until the caller's transaction ends.
+
+    What is judged before it goes live is judged after this call, against what stands then.
+    """
+    now = Policy.objects.select_for_update(no_key=True).get(pk=policy.pk)
+    policy.current_version = now.current_version
+    policy.status = now.status
+
+
 @transaction.atomic
 def publish_version(actor: Actor, *, policy: Policy) -> PolicyVersion:
     """Freeze the draft as the policy's next version and make it the one people label under."""
+    hold_policy(policy)
     draft = PolicyDraft.objects.select_for_update().get(policy=policy)
     specification = draft.specification
     errors = missing(specification)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from uuid import UUID
 
 from apps.accounts.actor import Actor
@@ -10,17 +11,25 @@ from apps.base.problems import NotFound
 from apps.policies.permissions import is_owner, load_policy, owns_some_role
 from apps.runtime.models import Canary, Decision, Incident
 
+_WRITTEN_WITHIN = 2.0
+
 # not for annotators: an answer tells scores, which would colour their labels
 permission("check.run", scope="check", rule=owns_some_role)
 permission("decisions.view", scope="read", rule=is_admin)
 
 
 def load_decision(actor: Actor, decision: UUID) -> Decision:
-    """A decision of the actor's workspace; raises NotFound otherwise."""
-    try:
-        return Decision.objects.visible_to(actor).get(pk=decision)
-    except Decision.DoesNotExist:
-        raise NotFound from None
+    """A decision of the actor's workspace; raises NotFound otherwise.
+
+    One that was made a moment ago may be on its way to the database: it is waited for.
+    """
+    rows = Decision.objects.visible_to(actor).filter(pk=decision)
+    made_at = (decision.int >> 80) / 1000  # the time in a UUIDv7
+    while (found := rows.first()) is None:
+        if not 0 <= time.time() - made_at < _WRITTEN_WITHIN:
+            raise NotFound
+        time.sleep(0.05)
+    return found
 
 
 def sees_incident(actor: Actor, incident: Incident) -> bool:

@@ -274,7 +274,8 @@ def _guard_then(
 
 def _at_thresholds_of(said: Mapping[str, Any], guardrail: Guardrail) -> Guardrail:
     """The guardrail with the thresholds it was served with: a model's may have been moved since."""
-    then = {check["key"]: check["threshold"] for check in said["checks"]}
+    # of a check that could not be served the manifest knows none
+    then = {c["key"]: c["threshold"] for c in said["checks"] if not c["problem"]}
     checks = (replace(one, threshold=then.get(one.key, one.threshold)) for one in guardrail.checks)
     return replace(guardrail, checks=tuple(checks))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,17 +28,25 @@ from apps.base import jobs
 from apps.base.jobs import Status
 from apps.corpus.models import Side
 from apps.evidence import cases
+from apps.evidence.promoting import candidate
 from apps.evidence.services import evaluate
 from apps.guardrails import artifacts
 from apps.guardrails.counts import document_counts, example_counts
 from apps.guardrails.learning import calibration, classifier, features, threshold
 from apps.guardrails.learning.artifact import Model
 from apps.guardrails.models import ModelVersion
-from apps.guardrails.services import make_live
+from apps.guardrails.services import (
+    BY_HAND,
+    fit_refusal,
+    make_live,
+    set_threshold,
+    tell_change,
+)
 from apps.labeling.datasets import Answer, answers, dataset_hash, freeze, keep_dataset
 from apps.labeling.labels import counts
 from apps.labeling.models import DECISIVE, DatasetVersion, Stream, Verdict
 from apps.policies.models import Policy
+from apps.policies.services import hold_policy
 from apps.training.models import TrainingRun
 from apps.training.runs import look_at_trigger
 
@@ -93,13 +102,15 @@ def _train(run: TrainingRun) -> None:
         version = _fit(run, frozen)
     else:
         _say(run, 0.9, f"nothing changed since model {version.number}")
-    refusal = ""
-    if version.status != ModelVersion.Status.LIVE:
-        refusal = version.report.get("refusal") or cases.refusal(
-            cases.run_cases(policy, model=version)
-        )
+        if not artifacts.is_whole(version):
+            _fit(run, frozen)  # the same bytes once more
+    _say(run, 0.92, "judging the must-pass cases")
+    # with all the time they need, so that slow remote checks answer from memory at the end
+    cases.run_cases(
+        policy, model=version, seconds=math.inf, between=lambda: jobs.heartbeat(run, step=run.step)
+    )
     _say(run, 0.95, "comparing with the audit labels")
-    _succeed(run, frozen.dataset, version, refusal)
+    _succeed(run, frozen.dataset, version)
 
 
 def _fit(run: TrainingRun, frozen: Frozen) -> ModelVersion:
@@ -138,7 +149,13 @@ def _fit(run: TrainingRun, frozen: Frozen) -> ModelVersion:
         threshold_rule=choice.rule,
         threshold_note=choice.note,
         threshold_provisional=choice.provisional,
-        report={**report, "refusal": _refusal(learned.linear.converged, slope)},
+        report={
+            **report,
+            "refusal": _refusal(learned.linear.converged, slope),
+            # what a threshold chosen by hand gives way to
+            "choice": {f"threshold_{name}": getattr(choice, name) for name in _CHOICE}
+            | {"threshold": choice.threshold},
+        },
         sha256=sha256,
         signature=signature,
         size=size,
@@ -260,6 +277,9 @@ def _report(
     }
 
 
+_CHOICE = ("rule", "note", "provisional")
+
+
 def _refusal(converged: bool, slope: float) -> str:
     """Why a model may not go live; "" when it may."""
     if not converged:
@@ -269,14 +289,14 @@ def _refusal(converged: bool, slope: float) -> str:
     return ""
 
 
-def _succeed(
-    run: TrainingRun, dataset: DatasetVersion, version: ModelVersion, refusal: str = ""
-) -> None:
+def _succeed(run: TrainingRun, dataset: DatasetVersion, version: ModelVersion) -> None:
     """Number the model, make it live, evaluate it and end the run, all or nothing."""
     policy = run.policy
     actor = task_actor(policy.workspace, "train")
     with transaction.atomic():
-        Policy.objects.select_for_update(no_key=True).get(pk=policy.pk)
+        hold_policy(policy)
+        choice = _choice_again(version)
+        refusal = _held_back(policy, version, choice)
         if version._state.adding:
             last = ModelVersion.objects.filter(policy=policy).order_by("-number").first()
             version.number = last.number + 1 if last else 1
@@ -284,11 +304,16 @@ def _succeed(
             version.save(force_insert=True)
             record(actor, "model.create", version, number=version.number, sha256=version.sha256)
             _log(run, f"model {version.number}, {version.size:,} bytes; {version.threshold_note}")
+        if choice and not refusal:
+            set_threshold(actor, version, choice)
+            _log(run, f"its threshold {version.threshold_note}")
         if refusal:
             _log(run, f"model {version.number} does not go live: {refusal}")
         elif version.status != ModelVersion.Status.LIVE:
             make_live(actor, version)
             _log(run, f"model {version.number} is live")
+        elif choice:
+            tell_change(policy, f"model {version.number} at threshold {version.threshold:.4g}")
         evaluation = evaluate(policy, version)
         _log(run, f"{evaluation.counted:,} audit labels counted")
         reason = f"The old model stays: {refusal}." if refusal else ""
@@ -302,6 +327,20 @@ def _succeed(
             log=run.log,
         )
         record(actor, "run.succeeded", run, model=version.number, reason=reason)
+
+
+def _choice_again(version: ModelVersion) -> dict[str, Any]:
+    """What the targets chose for a model whose threshold a person has moved since; else nothing."""
+    moved = version.threshold_rule == BY_HAND
+    return dict(version.report.get("choice", {})) if moved else {}
+
+
+def _held_back(policy: Policy, version: ModelVersion, choice: dict[str, Any]) -> str:
+    """Why the model does not go live, or not at the threshold that the targets chose."""
+    if version.status == ModelVersion.Status.LIVE and not choice:
+        return ""
+    tried = candidate(version, choice.get("threshold"))
+    return fit_refusal(version) or cases.refusal(cases.run_cases(policy, model=tried))
 
 
 def _end(run: TrainingRun, status: Status, reason: str) -> None:

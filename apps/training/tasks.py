@@ -13,21 +13,19 @@ from apps.corpus.tasks import run_import
 from apps.evidence.services import overdue_refreshes
 from apps.evidence.tasks import refresh_evaluation
 from apps.guardrails.models import ModelVersion
-from apps.guardrails.services import rank_learning_stream
+from apps.guardrails.services import live_model, rank_learning_stream
 from apps.labeling.queue import expire_leases
+from apps.policies.models import Policy
 from apps.training import runs
 from apps.training.models import TrainingRun
 
 
 @shared_task
 def train(run_id: str) -> None:
-    """Do a training run, or what is left of it, then let the learning stream be ranked."""
+    """Do a training run, or what is left of it."""
     from apps.training.pipeline import run_training  # brings scikit-learn: workers only
 
     run_training(run_id)
-    run = TrainingRun.objects.filter(pk=run_id).first()
-    if run is not None and run.model_version_id is not None:
-        jobs.send(rank, str(run.model_version_id))
 
 
 @shared_task
@@ -37,6 +35,13 @@ def rank(model_version_id: str) -> None:
     version = live.select_related("policy").first()
     if version is not None:
         rank_learning_stream(version.policy)
+
+
+def rank_anew(policy: Policy, what: str) -> None:
+    """Let the learning stream be ranked by the model that guards a policy from now on."""
+    live = live_model(policy)
+    if live is not None and what.startswith("model"):
+        jobs.send(rank, str(live.pk))
 
 
 @shared_task

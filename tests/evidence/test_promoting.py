@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from apps.accounts.models import AuditEntry
+from apps.base import jobs
 from apps.base.problems import Problem
 from apps.evidence import cases, promoting, services
 from apps.evidence.effects import effect
+from apps.guardrails import artifacts
 from apps.guardrails.models import ModelVersion
 from apps.guardrails.services import live_model, make_live
 from apps.policies.permissions import load_policy
@@ -31,6 +33,11 @@ def two() -> Any:
     factories.give_labels(actor, policy, 60)
     factories.train(actor, policy)
     return actor, load_policy(actor, policy.slug)
+
+
+def damage(version: ModelVersion) -> None:
+    artifacts.path_of(version.sha256).write_bytes(b"damaged")
+    artifacts._load.cache_clear()
 
 
 def model(policy: Any, number: int) -> ModelVersion:
@@ -126,6 +133,69 @@ def test_a_retrain_that_comes_between_is_not_overruled(two, monkeypatch) -> None
     with pytest.raises(Problem, match="meanwhile"):
         promoting.promote(actor, policy=policy, version=second, threshold=0.25)
     assert (live_model(policy).number, model(policy, 2).threshold) == (1, second.threshold)
+
+
+def test_what_the_page_showed_is_what_is_changed(two) -> None:
+    actor, policy = two
+    page = factories.page_client(actor)
+    place = f"/policies/{policy.slug}/models/1/promote/"
+    seen = page.get(place).context["seen"]
+    promoting.promote(actor, policy=policy, version=model(policy, 2), threshold=0.25)
+    answer = page.post(place, {"threshold": "0.5", "seen": seen})
+    assert (answer.status_code, live_model(policy).number) == (409, 2)
+
+
+def test_cases_are_judged_against_what_guards_when_it_happens(two, monkeypatch) -> None:
+    actor, policy = two
+    case = {"text": "Rest.", "expected": "violates", "why": "as a trap"}
+    monkeypatch.setattr(
+        promoting, "served_as", lambda _: cases.add_case(actor, policy=policy, **case) and ""
+    )
+    with pytest.raises(Problem, match="as a trap"):
+        promoting.promote(actor, policy=policy, version=model(policy, 1))
+
+
+def test_a_damaged_model_is_not_served(two) -> None:
+    actor, policy = two
+    damage(model(policy, 1))
+    with pytest.raises(Problem, match="cannot be served"):
+        promoting.promote(actor, policy=policy, version=model(policy, 1))
+
+
+def test_an_older_model_takes_over_from_a_damaged_one(two) -> None:
+    actor, policy = two
+    damage(model(policy, 2))
+    promoting.promote(actor, policy=policy, version=model(policy, 1))
+    assert services.newest(policy).previous is None
+
+
+def test_a_retrain_on_the_same_labels_mends_a_damaged_model(two) -> None:
+    actor, policy = two
+    damage(model(policy, 2))
+    factories.train(actor, policy)
+    assert artifacts.is_whole(model(policy, 2))
+
+
+def test_a_retrain_on_the_same_labels_chooses_by_the_targets_again(two) -> None:
+    actor, policy = two
+    chosen = model(policy, 2)
+    promoting.promote(actor, policy=policy, version=model(policy, 2), threshold=0.25)
+    factories.train(actor, policy)
+    again = model(policy, 2)
+    assert (again.threshold, again.threshold_rule, again.threshold_note) == (
+        chosen.threshold,
+        chosen.threshold_rule,
+        chosen.threshold_note,
+    )
+    assert services.newest(policy).threshold == chosen.threshold
+
+
+def test_the_learning_stream_is_ranked_by_the_model_that_takes_over(two, monkeypatch) -> None:
+    actor, policy = two
+    sent = []
+    monkeypatch.setattr(jobs, "send", lambda task, *arguments: sent.append((task.name, arguments)))
+    promoting.promote(actor, policy=policy, version=model(policy, 1))
+    assert ("apps.training.tasks.rank", (str(model(policy, 1).pk),)) in sent
 
 
 def test_the_effect_of_a_threshold_is_told_before_it_moves(two) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from apps.guardrails.configuration import parse
-from apps.runtime import bundles, replaying, texts
+from apps.runtime import bundles, permissions, replaying, texts
 from apps.runtime.models import DecisionText
 from tests.runtime.conftest import WORDS, Space, written
 
@@ -25,6 +27,14 @@ def test_a_replay_gives_the_same_answer_after_everything_changed(space: Space) -
     space.set(mode="shadow")
     found = space.api.post(f"decisions/{decision.pk}/replay", {"text": BAD}).json()
     assert (found["same"], found["action"], found["gone"]) == (True, "block", [])
+
+
+def test_a_decision_of_this_moment_is_waited_for(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = space.check(BAD).json()["decision_id"]
+    monkeypatch.setattr(permissions.time, "sleep", lambda _: written())
+    assert space.api.get(f"decisions/{made}").status_code == 200
 
 
 def test_a_replay_of_another_text_is_refused(space: Space) -> None:

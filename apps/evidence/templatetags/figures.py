@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django import template
+from django.db.models import F
 
 from apps.evidence import services, sparklines
 from apps.evidence.models import Evaluation
@@ -90,10 +91,12 @@ def curve_card(policy: Policy) -> dict[str, Any]:
 
 @register.simple_tag
 def figures_of_models(versions: Sequence[ModelVersion]) -> dict[UUID, dict[str, Any]]:
-    """The last figures of each model version, in one query."""
+    """The last figures of each model version at its threshold, in one query."""
     rows = (
-        Evaluation.objects.filter(model_version__in=versions)
-        .order_by("model_version", "-watermark")
+        Evaluation.objects.filter(
+            model_version__in=versions, threshold=F("model_version__threshold")
+        )
+        .order_by("model_version", "-watermark", "-id")
         .distinct("model_version")
     )
     return {row.model_version_id: row.figures for row in rows}
