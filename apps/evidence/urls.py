@@ -7,6 +7,7 @@ app_name = "evidence"
 urlpatterns = [
     path("policies/<slug:slug>/evidence/", views.evidence, name="evidence"),
     path("policies/<slug:slug>/figures/", views.figures, name="figures"),
+    path("policies/<slug:slug>/evidence/guardrail/", views.whole_guardrail, name="whole_guardrail"),
     path(
         "policies/<slug:slug>/guardrail/publish/",
         views.publish_guardrail,

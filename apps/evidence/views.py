@@ -35,8 +35,21 @@ def evidence(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         "policy": policy,
         "tab": "evidence",
         "page": found,
+        "guardrail": configuring.current_guardrail(policy),
     }
     return render(request, "evidence/evidence.html", context)
+
+
+@page("evidence.view", load=load_policy)
+def whole_guardrail(request: HttpRequest, policy: Policy) -> HttpResponseBase:
+    """What the guardrail as a whole does to the audit labels, beside its classifier alone."""
+    require_published(policy)
+    found, newest = effect(policy), services.newest(policy)
+    sides = [("all its checks", found.before.as_dict())] if found.before else []
+    if sides and newest is not None:
+        sides.append((f"model {newest.model_version.number} alone", newest.figures))
+    context = {"effect": found, "sides": sides}
+    return render(request, "evidence/whole_guardrail.html", context)
 
 
 @page("evidence.view", load=load_policy)

@@ -11,7 +11,7 @@ from apps.base import jobs
 from apps.base.problems import Problem
 from apps.evidence import cases, promoting, services
 from apps.evidence.effects import effect
-from apps.guardrails import artifacts
+from apps.guardrails import artifacts, configuring
 from apps.guardrails.models import ModelVersion
 from apps.guardrails.services import live_model, make_live
 from apps.policies.permissions import load_policy
@@ -205,6 +205,20 @@ def test_the_effect_of_a_threshold_is_told_before_it_moves(two) -> None:
         services.newest(policy).figures,
         0,
     )
+
+
+def test_the_evidence_shows_the_whole_guardrail_beside_its_model(two) -> None:
+    actor, policy = two
+    everything = {"key": "any", "kind": "length", "settings": {"most": 1}}
+    content = {"checks": [{"key": "classifier", "kind": "classifier"}, everything]}
+    configuring.save_guardrail_draft(actor, policy=policy, content=content, revision=None)
+    configuring.publish_guardrail(actor, policy=policy)
+    page = factories.page_client(actor)
+    place = f"/policies/{policy.slug}/evidence/"
+    assert f'hx-get="{place}guardrail/"' in page.get(place).content.decode()
+    (_, whole), (_, alone) = page.get(f"{place}guardrail/").context["sides"]
+    assert (whole["recall"]["value"], whole["false_positive_rate"]["value"]) == (1.0, 1.0)
+    assert alone == services.newest(policy).figures
 
 
 def test_recent_decisions_are_replayed_under_the_candidate(two) -> None:
