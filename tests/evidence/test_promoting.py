@@ -216,7 +216,9 @@ def test_the_evidence_shows_the_whole_guardrail_beside_its_model(two) -> None:
     page = factories.page_client(actor)
     place = f"/policies/{policy.slug}/evidence/"
     assert f'hx-get="{place}guardrail/"' in page.get(place).content.decode()
-    (_, whole), (_, alone) = page.get(f"{place}guardrail/").context["sides"]
+    answer = page.get(f"{place}guardrail/")
+    assert answer.status_code == 200
+    (_, whole), (_, alone) = answer.context["sides"]
     assert (whole["recall"]["value"], whole["false_positive_rate"]["value"]) == (1.0, 1.0)
     assert alone == services.newest(policy).figures
 
