@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Person, Visits, World
+from tests.browser.test_pages import violations
 
 MISSED, BAD = "Swallow the whole strip at once.", "Take two tablets tonight."
 
@@ -125,3 +126,20 @@ def test_an_owner_moves_the_threshold_after_seeing_what_that_does(
     serve("0.9")
     expect(page.locator("main")).to_contain_text("τ = 0.900")
     serve(before)
+
+
+def test_a_weighted_gate_is_calibrated_before_it_is_published(
+    visits: Visits, demo: dict[str, Person]
+) -> None:
+    checks = "/policies/medical-dosage/guardrail/checks/"
+    page = visits.open(demo["owner"], checks)
+    page.get_by_label("It fires when").select_option("weighted")
+    page.get_by_role("button", name="Save, and see").click()
+    expect(page.locator("main")).to_contain_text("calibrated, it is a probability")
+    page.get_by_role("button", name="Calibrate on the audit labels").click()
+    expect(page.locator("main")).to_contain_text("becomes the probability")
+    assert not violations(page, "light")
+    page.goto(checks)
+    page.get_by_label("It fires when").select_option("any")
+    page.get_by_role("button", name="Save the draft").click()
+    expect(page.get_by_label("It fires when")).to_have_value("any")
