@@ -68,8 +68,10 @@ class CheckBatch(Endpoint):
             )
         results: list[Any] = []
         errors: list[Any] = []
+        budget = checking.Budget()
         for item in given:
             try:
+                budget.spend()
                 results.append(_finished(_check(self.actor, shapes.check_in(item))))
                 errors.append(None)
             except Exception as error:  # one that cannot be judged must not take the others

@@ -68,6 +68,28 @@ def check(
     )
 
 
+class Budget:
+    """How long a request over many texts may go on, where remote checks are slow.
+
+    A caller who waits longer has given up, and holds a thread that others need.
+    """
+
+    SECONDS = 30.0
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + self.SECONDS
+
+    def spend(self) -> None:
+        """Raise Problem when the time is up: what comes now was not judged, and is told so."""
+        if time.monotonic() > self._until:
+            raise Problem(
+                f"Not judged: the texts before it took {self.SECONDS:.0f} s. Send it again.",
+                code="out_of_time",
+                status=503,
+                extra={"action": "block", "degraded": True},
+            )
+
+
 def check_with(
     actor: Actor,
     *,

@@ -19,7 +19,7 @@ from apps.accounts.authentication import KnownBearerToken, PageSession
 from apps.accounts.endpoint import Endpoint
 from apps.base.problems import Problem
 from apps.policies.taxonomies import BUILT_IN, translate
-from apps.runtime.checking import STAGE, Checked, check_with
+from apps.runtime.checking import STAGE, Budget, Checked, check_with
 from apps.runtime.judging import Bundle
 
 NAMES = tuple(category.code for category in BUILT_IN["openai"].categories)
@@ -66,15 +66,17 @@ class Moderations(Endpoint):
         data = request.data if isinstance(request.data, Mapping) else {}
         model = data.get("model") or "parapet"
         stages = _stages(model)
-        checked = [
-            check_with(
-                self.actor,
-                stage=STAGE,
-                content={"text": text},
-                narrow=lambda bundle: _moderating(bundle, stages),
+        checked, budget = [], Budget()
+        for text in _texts(data.get("input")):
+            budget.spend()
+            checked.append(
+                check_with(
+                    self.actor,
+                    stage=STAGE,
+                    content={"text": text},
+                    narrow=lambda bundle: _moderating(bundle, stages),
+                )
             )
-            for text in _texts(data.get("input"))
-        ]
         for one in checked:
             if not one.judgement.finished:
                 raise Problem(

@@ -8,7 +8,7 @@ import pytest
 
 from apps.evidence import cases
 from apps.guardrails import configuring
-from apps.runtime import bundles
+from apps.runtime import bundles, checking
 from tests import factories
 from tests.runtime.conftest import WORDS, Space
 
@@ -224,6 +224,26 @@ def test_patterns_that_are_slow_on_long_texts_are_refused(space: Space) -> None:
     place = f"policies/{space.policy.slug}/guardrail"
     answer = space.api.put(place, {"checks": [slow]}, **ANY)
     assert "slow" in answer.json()["errors"][0]["message"]
+
+
+def test_a_batch_that_takes_too_long_tells_which_texts_were_not_judged(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking.Budget, "SECONDS", -1.0)
+    item = {"stage": "output", "text": GOOD}
+    answer = space.api.post("check/batch", {"items": [item, item]}).json()
+    assert answer["results"] == [None, None]
+    assert {(e["code"], e["action"]) for e in answer["errors"]} == {("out_of_time", "block")}
+
+
+def test_texts_to_moderate_that_take_too_long_are_refused_as_a_whole(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.runtime.test_moderations import moderate
+
+    monkeypatch.setattr(checking.Budget, "SECONDS", -1.0)
+    answer = moderate(space, GOOD)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "out_of_time")
 
 
 def test_an_exception_that_lets_a_case_through_is_refused(space: Space) -> None:
