@@ -39,14 +39,19 @@ def guard(api: httpx.Client, slug: str, number: int) -> None:
     done = wait_for(lambda: _ended(api, run["id"]), seconds=120, every=0.3)
     assert done == "succeeded", done
     patterns = [rf"\b{slug}-secret-{n}-\d{{4,}}\b" for n in range(PATTERNS)]
-    content = {
-        "checks": [
-            {"key": "classifier", "kind": "classifier"},
-            {"key": "patterns", "kind": "regex", "settings": {"patterns": patterns}},
-        ]
-    }
+    enforce(
+        api,
+        slug,
+        {"key": "classifier", "kind": "classifier"},
+        {"key": "patterns", "kind": "regex", "settings": {"patterns": patterns}},
+    )
+
+
+def enforce(api: httpx.Client, slug: str, *checks: dict[str, Any]) -> None:
+    """Publish a guardrail of these checks, and let it act."""
     place = f"policies/{slug}/guardrail"
-    api.put(place, json=content, headers={"If-Match": "*"}).raise_for_status()
+    body = {"checks": list(checks)}
+    api.put(place, json=body, headers={"If-Match": "*"}).raise_for_status()
     api.post(f"{place}/publish", json={}).raise_for_status()
     api.patch(f"policies/{slug}", json={"settings": {"mode": "enforce"}}).raise_for_status()
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from bench.checks import Caller
-from bench.speed import make_policy, texts
+from bench.checks import Caller, enforce
+from bench.speed import make_policy, spread, texts
 from tests.running import running
 
 # torch by name: llm-guard would take a build of several gigabytes that it does not need here
@@ -31,13 +31,6 @@ OTHERS = {
 }
 PATTERNS = [rf"\bsecret-{n}-\d{{4,}}\b" for n in range(10)]
 SECRET = " secret-7-12345 "
-
-
-def spread(seconds: list[float]) -> str:
-    """As in the other benches, but to the microsecond."""
-    ordered = sorted(seconds)
-    p50, p99 = (ordered[int(share * len(ordered))] * 1000 for share in (0.5, 0.99))
-    return f"p50 {p50:.3f}  p99 {p99:.3f} ms"
 
 
 def environment(place: Path, name: str) -> Path:
@@ -63,7 +56,8 @@ def other(python: Path, name: str, given: dict[str, Any]) -> str:
         env={**os.environ, **offline},
     )
     found = json.loads(done.stdout.rsplit("\n", 1)[-1])
-    return f"{spread(found['taken'])}; ready after {found['ready']:.1f} s, {found['memory']:.0f} MB"
+    taken = spread(found["taken"], digits=3)
+    return f"{taken}; ready after {found['ready']:.1f} s, {found['memory']:.0f} MB"
 
 
 def ours_in_process(given: dict[str, Any]) -> str:
@@ -81,7 +75,7 @@ def ours_in_process(given: dict[str, Any]) -> str:
         started = time.perf_counter()
         verdict_on(guardrail, Subject(given["text"]), None)
         taken.append(time.perf_counter() - started)
-    return spread(taken)
+    return spread(taken, digits=3)
 
 
 def ours_over_http(given: dict[str, Any]) -> str:
@@ -91,17 +85,13 @@ def ours_over_http(given: dict[str, Any]) -> str:
         api = site.client("admin@bench.example", "bench")
         make_policy(api, "patterns")
         check = {"key": "patterns", "kind": "regex", "settings": {"patterns": given["patterns"]}}
-        place = "policies/patterns/guardrail"
-        api.put(place, json={"checks": [check]}, headers={"If-Match": "*"}).raise_for_status()
-        api.post(f"{place}/publish", json={}).raise_for_status()
-        settings = {"settings": {"mode": "enforce"}}
-        api.patch("policies/patterns", json=settings).raise_for_status()
+        enforce(api, "patterns", check)
         time.sleep(2)
         caller = Caller(site, api.headers["Authorization"].removeprefix("Bearer "))
         body = json.dumps({"stage": "output", "text": given["text"]}).encode()
         for _ in range(50):
             caller.check(body)
-        return spread([caller.check(body) for _ in range(given["times"])])
+        return spread([caller.check(body) for _ in range(given["times"])], digits=3)
 
 
 def main() -> None:

@@ -104,13 +104,14 @@ def submit(api: httpx.Client, item: dict[str, Any], *, bring_next: bool) -> dict
     return dict(answer.json())
 
 
-def spread(seconds: list[float], unit: float = 1000.0) -> str:
+def spread(seconds: list[float], unit: float = 1000.0, digits: int = 1) -> str:
     ordered = sorted(seconds)
 
     def at(share: float) -> float:
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * unit
 
-    return f"p50 {at(0.5):.1f}  p95 {at(0.95):.1f}  p99 {at(0.99):.1f} ms"
+    p50, p95, p99 = (f"{at(share):.{digits}f}" for share in (0.5, 0.95, 0.99))
+    return f"p50 {p50}  p95 {p95}  p99 {p99} ms"
 
 
 class Bench:

@@ -49,4 +49,5 @@ def connect() -> None:
     policies.before_publish[:] = [cases.hold_version]
     configuring.before_publish[:] = [cases.hold_configuration]
     configuring.before_exception[:] = [cases.hold_exception]
-    guardrails.on_change[:] = [training_tasks.rank_anew, incidents.after_change]
+    guardrails.on_live[:] = [training_tasks.rank_anew]
+    guardrails.on_change[:] = [incidents.after_change]

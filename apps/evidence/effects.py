@@ -81,12 +81,16 @@ def effect(
 ) -> Effect:
     """Judge the audit texts by what guards now, and with a configuration or a model instead.
 
+    Without either both sides are what guards now.
+
     Remote checks are left out on both sides: they would be asked a thousand times.
     """
-    guards, drafted = standing(policy), standing(policy, model=model)
+    changed = configuration is not None or model is not None
+    guards = standing(policy)
+    drafted = standing(policy, model=model) if model is not None else guards
     both = (guards.guardrail(), drafted.guardrail(configuration=configuration))
     remote = any(check.remote for one in both for check in one.checks)
-    sides = [(one.local, side.panel) for one, side in zip(both, (guards, drafted), strict=True)]
+    now, then = (one.local for one in both)
     labelled = labelled_texts(policy)
     rows, flips, undecided = [], [], 0
     until = time.monotonic() + SECONDS
@@ -95,7 +99,8 @@ def effect(
         if time.monotonic() > until:
             break
         judged += 1
-        before, after = (verdict_on(one, subject, panel).fires for one, panel in sides)
+        before = verdict_on(now, subject, guards.panel).fires
+        after = verdict_on(then, subject, drafted.panel).fires if changed else before
         if before is None or after is None:
             undecided += 1
             continue

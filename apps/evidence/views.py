@@ -16,6 +16,7 @@ from apps.evidence.models import Evaluation, MustPassCase
 from apps.evidence.permissions import load_case, load_evaluation
 from apps.guardrails import configuring
 from apps.guardrails.configuration import DEFAULT, parse
+from apps.guardrails.forms import number_in
 from apps.guardrails.models import ModelVersion
 from apps.guardrails.permissions import load_model
 from apps.guardrails.services import live_model, served_as
@@ -123,7 +124,9 @@ def promote_model(request: HttpRequest, version: ModelVersion) -> HttpResponseBa
     # the field shows four digits; who leaves them alone means the threshold as it is
     kept = given.strip() in ("", f"{version.threshold:.4g}")
     try:
-        tried = promoting.candidate(version, None if kept else _number(given))
+        # what is no number is 0, which no threshold is
+        threshold = number_in(given.replace(",", ".")) or 0.0
+        tried = promoting.candidate(version, None if kept else threshold)
         if request.method == "POST":
             promoting.promote(
                 viewer(request),
@@ -154,14 +157,6 @@ def promote_model(request: HttpRequest, version: ModelVersion) -> HttpResponseBa
     return render(
         request, "evidence/promote.html", context, status=problem.status if problem else 200
     )
-
-
-def _number(text: str) -> float:
-    """A number as somebody typed it; 0, which no threshold is, for anything else."""
-    try:
-        return float(text[:40].replace(",", "."))
-    except ValueError:
-        return 0.0
 
 
 @page("cases.view", load=load_policy)

@@ -25,7 +25,7 @@ def keep(model: artifact.Model) -> tuple[str, str, int]:
     data = artifact.to_bytes(model)
     sha256 = artifact.digest(data)
     path = path_of(sha256)
-    if not (path.exists() and artifact.digest(path.read_bytes()) == sha256):
+    if not _lies_there(sha256):
         draft = path.with_suffix(f".{os.getpid()}.draft")
         with draft.open("wb") as file:
             file.write(data)
@@ -46,8 +46,12 @@ def load(version: ModelVersion) -> artifact.Model:
 
 def is_whole(version: ModelVersion) -> bool:
     """Whether the file lies there as it was trained, whatever is kept in memory."""
+    return _lies_there(version.sha256)
+
+
+def _lies_there(sha256: str) -> bool:
     try:
-        return artifact.digest(path_of(version.sha256).read_bytes()) == version.sha256
+        return artifact.digest(path_of(sha256).read_bytes()) == sha256
     except OSError:
         return False
 

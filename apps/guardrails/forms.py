@@ -25,7 +25,7 @@ def content_from(post: QueryDict) -> dict[str, Any]:
     gate: dict[str, Any] = {"kind": post.get("gate-kind", "any")}
     if (least := post.get("gate-least", "")).isdecimal() and len(least) < 4:
         gate["least"] = int(least)
-    if (threshold := _number(post.get("gate-threshold", ""))) is not None:
+    if (threshold := number_in(post.get("gate-threshold", ""))) is not None:
         gate["threshold"] = threshold
     return {"checks": [_check(post, n) for n in kept[: MAXIMUM_CHECKS + 1]], "gate": gate}
 
@@ -63,7 +63,7 @@ def _check(post: QueryDict, number: int) -> dict[str, Any]:
         "advisory": f"{prefix}advisory" in post,
         "settings": _settings(post, KINDS[kind], prefix) if kind in KINDS else {},
     }
-    if (weight := _number(post.get(f"{prefix}weight", ""))) is not None:
+    if (weight := number_in(post.get(f"{prefix}weight", ""))) is not None:
         check["weight"] = weight
     return check
 
@@ -80,10 +80,10 @@ def _settings(post: QueryDict, kind: Kind, prefix: str) -> dict[str, Any]:
         elif one.kind == "lines":
             found[one.name] = [line for line in value.split("\n") if line.strip()]
         elif one.kind in ("number", "whole"):
-            number = _number(value)
-            if number is not None and one.kind == "whole" and number.is_integer():
-                number = int(number)
-            found[one.name] = number
+            given = number_in(value)
+            if given is not None and one.kind == "whole" and given.is_integer():
+                given = int(given)
+            found[one.name] = given
         elif one.kind == "json":
             found[one.name] = _json(value)
         else:
@@ -107,9 +107,10 @@ def _json(text: str) -> Any:
         return text
 
 
-def _number(text: str) -> float | None:
+def number_in(text: str) -> float | None:
+    """A number as somebody typed it into a form; None for anything else."""
     try:
-        number = float(text) if len(text) < 30 else None
+        found = float(text) if len(text) < 30 else None
     except ValueError:
         return None
-    return number if number is not None and abs(number) < 1e12 else None
+    return found if found is not None and abs(found) < 1e12 else None

@@ -25,6 +25,8 @@ BY_HAND = "by_hand"
 
 # Called with a policy and what guards it anew ("model 4"), after commit; wiring.py fills it.
 on_change: list[Callable[[Policy, str], None]] = []
+# Called with another model that went live, after commit; wiring.py fills it.
+on_live: list[Callable[[ModelVersion], None]] = []
 
 
 def live_model(policy: Policy) -> ModelVersion | None:
@@ -56,6 +58,8 @@ def make_live(actor: Actor, version: ModelVersion) -> None:
     version.status, version.live_since = ModelVersion.Status.LIVE, timezone.now()
     version.save(update_fields=["status", "live_since"])
     record(actor, "model.live", version, number=version.number)
+    for listener in on_live:
+        transaction.on_commit(partial(listener, version))
     tell_change(version.policy, f"model {version.number}")
 
 

@@ -136,7 +136,12 @@ def _fit(run: TrainingRun, frozen: Frozen) -> ModelVersion:
     )
     _say(run, 0.9, "writing the model")
     sha256, signature, size = artifacts.keep(model)
-    report = _report(frozen, probabilities, random, slope, offset)
+    chosen = {
+        "threshold": choice.threshold,
+        "threshold_rule": choice.rule,
+        "threshold_note": choice.note,
+        "threshold_provisional": choice.provisional,
+    }
     return ModelVersion(
         policy=policy,
         dataset=frozen.dataset,
@@ -145,16 +150,12 @@ def _fit(run: TrainingRun, frozen: Frozen) -> ModelVersion:
         seed=run.seed,
         recipe=classifier.RECIPE,
         libraries=LIBRARIES,
-        threshold=choice.threshold,
-        threshold_rule=choice.rule,
-        threshold_note=choice.note,
-        threshold_provisional=choice.provisional,
+        **chosen,
         report={
-            **report,
+            **_report(frozen, probabilities, random, slope, offset),
             "refusal": _refusal(learned.linear.converged, slope),
             # what a threshold chosen by hand gives way to
-            "choice": {f"threshold_{name}": getattr(choice, name) for name in _CHOICE}
-            | {"threshold": choice.threshold},
+            "choice": chosen,
         },
         sha256=sha256,
         signature=signature,
@@ -275,9 +276,6 @@ def _report(
             probabilities[random], violates
         ),
     }
-
-
-_CHOICE = ("rule", "note", "provisional")
 
 
 def _refusal(converged: bool, slope: float) -> str:

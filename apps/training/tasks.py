@@ -13,9 +13,8 @@ from apps.corpus.tasks import run_import
 from apps.evidence.services import overdue_refreshes
 from apps.evidence.tasks import refresh_evaluation
 from apps.guardrails.models import ModelVersion
-from apps.guardrails.services import live_model, rank_learning_stream
+from apps.guardrails.services import rank_learning_stream
 from apps.labeling.queue import expire_leases
-from apps.policies.models import Policy
 from apps.training import runs
 from apps.training.models import TrainingRun
 
@@ -37,11 +36,9 @@ def rank(model_version_id: str) -> None:
         rank_learning_stream(version.policy)
 
 
-def rank_anew(policy: Policy, what: str) -> None:
-    """Let the learning stream be ranked by the model that guards a policy from now on."""
-    live = live_model(policy)
-    if live is not None and what.startswith("model"):
-        jobs.send(rank, str(live.pk))
+def rank_anew(version: ModelVersion) -> None:
+    """Let the learning stream be ranked by a model that went live."""
+    jobs.send(rank, str(version.pk))
 
 
 @shared_task
