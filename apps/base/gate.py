@@ -63,13 +63,7 @@ def parse_json(data: bytes, *, maximum_bytes: int = MAXIMUM_JSON_BYTES) -> Any:
         raise Problem(f"Not UTF-8: byte {error.start} is wrong.", code="encoding") from None
     _check_depth(text)
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_unique_keys,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            parse_int=_bounded_integer,
-        )
+        value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise Problem(
             f"Not JSON: {error.msg} at line {error.lineno}, column {error.colno}.",
@@ -130,3 +124,11 @@ def _bounded_integer(digits: str) -> int:
     if len(digits.lstrip("-")) > MAXIMUM_DIGITS:
         raise Problem(f"Integers may have at most {MAXIMUM_DIGITS} digits.", code="too_many_digits")
     return int(digits)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique_keys,
+    parse_constant=_refuse_constant,
+    parse_float=_finite,
+    parse_int=_bounded_integer,
+)

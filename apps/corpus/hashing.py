@@ -21,8 +21,11 @@ def content_hash(prompt: str, output: str, context: str) -> bytes:
 
 def framed(texts: Iterable[str]) -> bytes:
     """The texts one after the other, each with its length in front: no two lists look alike."""
-    encoded = [text.encode() for text in texts]
-    return b"".join(len(data).to_bytes(8, "little") + data for data in encoded)
+    parts = []
+    for text in texts:
+        data = text.encode()
+        parts += (len(data).to_bytes(8, "little"), data)
+    return b"".join(parts)
 
 
 def near_twin_key(output: str) -> str:

@@ -279,11 +279,14 @@ def _fields_of(job: Import, columns: list[str]) -> list[str]:
 
 def _commit_batches(job: Import) -> None:
     batches = _batches(job, bytes(job.workspace.split_key), job.policy)
-    with ThreadPoolExecutor(1) as ahead:  # the next batch is read while PostgreSQL keeps this one
+    with ThreadPoolExecutor(1) as ahead:
         coming = ahead.submit(next, batches, None)
         while (batch := coming.result()) is not None:
-            coming = ahead.submit(next, batches, None)
-            _commit(job, batch)
+            with transaction.atomic():
+                _send(batch)
+                # read while PostgreSQL works: two threads of Python would only wait for each other
+                coming = ahead.submit(next, batches, None)
+                _commit(job, batch)
             done = job.rows / job.total_rows if job.total_rows else 1.0
             jobs.heartbeat(job, progress=min(done, 1.0), step="importing")
 
@@ -301,10 +304,11 @@ def _batches(job: Import, key: bytes, policy: Policy) -> Iterator[_Batch]:
 
 @dataclass
 class _Batch:
-    """Checked rows, ready for COPY, the rows that were rejected, and where to go on."""
+    """Checked rows in COPY's text format, their outputs, what was rejected, where to go on."""
 
     next_row: int
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    outputs: dict[int, str] = field(default_factory=dict)
     rejected: list[tuple[int, str]] = field(default_factory=list)
 
     def add(
@@ -327,25 +331,33 @@ class _Batch:
         group = group_hash(key, policy.slug, values["group"], values["output"])
         side_u, group_u, u = permanent_numbers(key, group, content)
         side = Side.AUDIT if side_u < policy.audit_fraction else Side.TRAIN
-        self.rows.append(
-            (
-                number,
-                uuid7(),
-                content,
-                values["prompt"],
-                values["output"],
-                values["context"],
-                values["model"],
-                values["language"],
-                json.dumps(values["tags"]),
-                json.dumps(values["metadata"]),
-                values["id"],
-                str(side),
-                group,
-                group_u,
-                u,
-            )
+        cells = (
+            str(number),
+            str(uuid7()),
+            f"\\\\x{content.hex()}",
+            _escaped(values["prompt"]),
+            _escaped(values["output"]),
+            _escaped(values["context"]),
+            _escaped(values["model"]),
+            _escaped(values["language"]),
+            _escaped(json.dumps(values["tags"])) if values["tags"] else "[]",
+            _escaped(json.dumps(values["metadata"])) if values["metadata"] else "{}",
+            _escaped(values["id"]),
+            side.value,
+            f"\\\\x{group.hex()}",
+            repr(group_u),
+            repr(u),
         )
+        self.lines.append("\t".join(cells))
+        self.outputs[number] = values["output"]
+
+
+# what stands for something else in COPY's text format
+_COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def _escaped(cell: str) -> str:
+    return cell.translate(_COPY_ESCAPES) if cell else cell
 
 
 def _values(row: Mapping[str, Any], mapping: Mapping[str, str]) -> dict[str, Any]:
@@ -365,7 +377,7 @@ def _values(row: Mapping[str, Any], mapping: Mapping[str, str]) -> dict[str, Any
 
 
 def _text(name: str, value: Any) -> str:
-    if value is None:
+    if value is None or value == "":
         return ""
     if name in ("id", "group") and isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
@@ -461,34 +473,43 @@ WHERE incoming.row = newcomer.row AND there.side <> newcomer.side
 """
 _POLICY_EXAMPLES = """
 WITH first AS (
-    SELECT DISTINCT ON (content_hash) * FROM incoming WHERE reason IS NULL
-    ORDER BY content_hash, (external_id = ''), row
+    SELECT DISTINCT ON (content_hash) row, content_hash, external_id, side, group_hash, group_u, u
+    FROM incoming WHERE reason IS NULL ORDER BY content_hash, (external_id = ''), row
 ), counted AS (
     SELECT content_hash, count(*) AS occurrences FROM incoming WHERE reason IS NULL
     GROUP BY content_hash
-), placed AS (
-    INSERT INTO corpus_policyexample AS there (policy_id, example_id, source_id, import_job_id,
-        external_id, side, group_hash, group_u, u, batch, occurrences)
-    SELECT %(policy)s, example.id, %(source)s, %(import)s, first.external_id, first.side,
-        first.group_hash, first.group_u, first.u, %(batch)s, counted.occurrences
+), known AS MATERIALIZED (
+    SELECT first.*, counted.occurrences, example.id AS example_id, example.model, example.language
     FROM first JOIN counted USING (content_hash) CROSS JOIN LATERAL (
-        SELECT id FROM corpus_example
+        SELECT id, model, language FROM corpus_example
         WHERE workspace_id = %(workspace)s AND content_hash = first.content_hash LIMIT 1
     ) example
     ORDER BY first.row
-    ON CONFLICT (policy_id, example_id)
+), placed AS (
+    INSERT INTO corpus_policyexample AS there (policy_id, example_id, source_id, import_job_id,
+        external_id, side, group_hash, group_u, u, batch, occurrences)
+    SELECT %(policy)s, example_id, %(source)s, %(import)s, external_id, side, group_hash, group_u,
+        u, %(batch)s, occurrences
+    FROM known
+    ON CONFLICT (example_id, policy_id)
         DO UPDATE SET occurrences = there.occurrences + excluded.occurrences
     RETURNING id, example_id, side, (xmax = 0) AS is_new
 )
-SELECT placed.id, placed.side, example.output, example.model, example.language
-FROM placed JOIN corpus_example example ON example.id = placed.example_id
-WHERE placed.is_new ORDER BY placed.id
+SELECT placed.id, placed.side, known.row, known.model, known.language
+FROM placed JOIN known USING (example_id) WHERE placed.is_new ORDER BY placed.id
 """
 
 
-@transaction.atomic
+def _send(batch: _Batch) -> None:
+    """Bring a batch's rows to PostgreSQL, as the table `incoming` of this transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute(_INCOMING)
+        with cursor.copy(_COPY) as copy:  # type: ignore[attr-defined]
+            copy.write("".join([f"{line}\n" for line in batch.lines]))
+
+
 def _commit(job: Import, batch: _Batch) -> None:
-    """Keep one batch: examples, the policy's share of them, counts and the watermark."""
+    """Keep the batch that was sent: examples, the policy's share, counts and the watermark."""
     counter, _ = CorpusCounter.objects.select_for_update().get_or_create(policy=job.policy)
     values = {
         "policy": job.policy_id,
@@ -498,11 +519,7 @@ def _commit(job: Import, batch: _Batch) -> None:
         "batch": counter.batches + 1,
     }
     with connection.cursor() as cursor:
-        cursor.execute(_INCOMING)
-        with cursor.copy(_COPY) as copy:  # type: ignore[attr-defined]
-            for row in batch.rows:
-                copy.write_row(row)
-        cursor.execute("ANALYZE incoming")
+        cursor.execute("ANALYZE incoming (row, content_hash, external_id, group_hash, reason)")
         cursor.execute(_REJECT, values)
         cursor.execute("SELECT row, reason FROM incoming WHERE reason IS NOT NULL")
         rejected = sorted(batch.rejected + cursor.fetchall())
@@ -510,7 +527,10 @@ def _commit(job: Import, batch: _Batch) -> None:
         # the same examples come at once into two policies: theirs must be visible to the join
         cursor.execute(_SIDES, values)
         cursor.execute(_POLICY_EXAMPLES, values)
-        arrived = cursor.fetchall()
+        arrived = [
+            (pk, side, batch.outputs[row], model, language)
+            for pk, side, row, model, language in cursor.fetchall()
+        ]
         cursor.execute("DROP TABLE incoming")
         cursor.executemany(
             "INSERT INTO corpus_rejectedrow (import_job_id, row, reason) VALUES (%s, %s, %s)"
@@ -519,10 +539,10 @@ def _commit(job: Import, batch: _Batch) -> None:
         )
     if arrived:
         welcome(job.policy, job.source, counter, arrived)
-    taken = len(batch.rows) + len(batch.rejected) - len(rejected)
-    job.rows += len(batch.rows) + len(batch.rejected)
+    read = len(batch.lines) + len(batch.rejected)
+    job.rows += read
     job.new += len(arrived)
-    job.duplicates += taken - len(arrived)
+    job.duplicates += read - len(rejected) - len(arrived)
     job.rejected += len(rejected)
     job.next_row = batch.next_row
     written = Import.objects.filter(pk=job.pk, fence=job.fence, status=Status.RUNNING).update(

@@ -104,7 +104,9 @@ class Example(models.Model):
     """One model interaction: prompt x, output y and their context, kept as received."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+", db_index=False)
+    workspace = models.ForeignKey(
+        Workspace, models.CASCADE, related_name="+", db_index=False, db_constraint=False
+    )
     content_hash = models.BinaryField()
     prompt = models.TextField(blank=True)
     output = models.TextField()
@@ -152,6 +154,10 @@ class PolicyExampleQuerySet(models.QuerySet["PolicyExample"]):
 class PolicyExample(models.Model):
     """What is per policy about an example: its side, its permanent random numbers, its group.
 
+    PostgreSQL checks the reference to the example only. Policy, source and import are the same for
+    the 10,000 rows of a batch, held by its transaction, and nothing ever deletes them: asking after
+    them row by row took a sixth of an import's time.
+
     Args:
         group_hash: keyed hash of the near-duplicate group; a group lies wholly on one side.
         group_u: the group's permanent random number in [0, 1): the audit order.
@@ -161,11 +167,17 @@ class PolicyExample(models.Model):
     """
 
     id = models.BigAutoField(primary_key=True)
-    policy = models.ForeignKey(Policy, models.CASCADE, related_name="examples", db_index=False)
-    example = models.ForeignKey(Example, models.CASCADE, related_name="in_policies")
-    source = models.ForeignKey(Source, models.PROTECT, related_name="+", db_index=False)
+    policy = models.ForeignKey(
+        Policy, models.CASCADE, related_name="examples", db_index=False, db_constraint=False
+    )
+    example = models.ForeignKey(
+        Example, models.CASCADE, related_name="in_policies", db_index=False
+    )  # the unique constraint has its index
+    source = models.ForeignKey(
+        Source, models.PROTECT, related_name="+", db_index=False, db_constraint=False
+    )
     import_job = models.ForeignKey(
-        Import, models.SET_NULL, null=True, related_name="+", db_index=False
+        Import, models.SET_NULL, null=True, related_name="+", db_index=False, db_constraint=False
     )
     external_id = models.CharField(max_length=200, blank=True)
     side = models.CharField(max_length=5, choices=Side.choices)
@@ -179,7 +191,7 @@ class PolicyExample(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["policy", "example"], name="policy_example_unique"),
+            models.UniqueConstraint(fields=["example", "policy"], name="policy_example_unique"),
             models.UniqueConstraint(
                 fields=["policy", "external_id"],
                 name="policy_external_id_unique",

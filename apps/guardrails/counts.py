@@ -9,6 +9,7 @@ import numpy as np
 from django.db import connection, transaction
 from numpy.typing import NDArray
 
+from apps.base.prepared import prepared
 from apps.corpus.importing import Arrival
 from apps.corpus.models import Example, Side
 from apps.guardrails.learning import features
@@ -29,18 +30,19 @@ def count_documents(arrival: Arrival) -> None:
     added = np.zeros(features.COLUMNS, np.int32)
     for start in range(0, len(texts), _CHUNK):
         added += features.document_frequency(features.extract(texts[start : start + _CHUNK]))
-    row, created = DocumentCounts.objects.select_for_update().get_or_create(
-        policy=arrival.policy,
-        defaults={
-            "extractor_version": features.EXTRACTOR_VERSION,
-            "documents": len(texts),
-            "frequency": added.astype("<i4").tobytes(),
-        },
-    )
-    if not created:
-        row.documents += len(texts)
-        row.frequency = (_frequency(row) + added).astype("<i4").tobytes()
-        row.save(update_fields=["documents", "frequency"])
+    with prepared():  # half a megabyte is bound as it is, not written into the statement
+        row, created = DocumentCounts.objects.select_for_update().get_or_create(
+            policy=arrival.policy,
+            defaults={
+                "extractor_version": features.EXTRACTOR_VERSION,
+                "documents": len(texts),
+                "frequency": added.astype("<i4").tobytes(),
+            },
+        )
+        if not created:
+            row.documents += len(texts)
+            row.frequency = (_frequency(row) + added).astype("<i4").tobytes()
+            row.save(update_fields=["documents", "frequency"])
 
 
 def document_counts(policy: Policy) -> tuple[NDArray[np.int32], int]:

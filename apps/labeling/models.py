@@ -42,7 +42,9 @@ class Slot(models.Model):
     """
 
     id = models.BigAutoField(primary_key=True)
-    policy = models.ForeignKey(Policy, models.CASCADE, related_name="slots", db_index=False)
+    policy = models.ForeignKey(
+        Policy, models.CASCADE, related_name="slots", db_index=False, db_constraint=False
+    )
     policy_example = models.ForeignKey(PolicyExample, models.CASCADE, related_name="slots")
     side = models.CharField(max_length=5, choices=Side.choices)
     position = models.FloatField()

@@ -21,6 +21,7 @@ from apps.base.ids import uuid7
 from apps.base.prepared import prepared
 from apps.base.problems import FieldError, Problem
 from apps.corpus.importing import Arrival
+from apps.corpus.models import Side
 from apps.labeling.models import Lease, Slot, State, Stream
 from apps.policies.models import Policy
 
@@ -58,10 +59,10 @@ def open_slots(arrival: Arrival) -> None:
     On the audit side one text a group is asked for: the one with the lowest u. Where a newcomer
     is lower than the one that waited so far, they change places; what is answered stays so.
     """
-    values = {"ids": arrival.ids}
+    audit = [pk for pk, side in zip(arrival.ids, arrival.sides, strict=True) if side == Side.AUDIT]
     with connection.cursor() as cursor:
-        cursor.execute(_OPEN_SLOTS, values)
-        cursor.execute(_HOLD_BACK, values)
+        cursor.execute(_OPEN_SLOTS, {"ids": arrival.ids})
+        cursor.execute(_HOLD_BACK, {"audit": audit})
 
 
 _OPEN_SLOTS = """
@@ -81,11 +82,14 @@ _HOLD_BACK = """
 UPDATE labeling_slot slot SET state = 'held'
 FROM (
     SELECT DISTINCT ON (policy_id, group_hash) policy_id, group_hash, u, id
-    FROM corpus_policyexample WHERE id = ANY(%(ids)s) AND side = 'audit'
+    FROM corpus_policyexample WHERE id = ANY(%(audit)s)
     ORDER BY policy_id, group_hash, u, id
-) newer
-JOIN corpus_policyexample older ON older.policy_id = newer.policy_id
-    AND older.group_hash = newer.group_hash AND (newer.u, newer.id) < (older.u, older.id)
+) newer CROSS JOIN LATERAL (
+    SELECT id FROM corpus_policyexample
+    WHERE policy_id = newer.policy_id AND group_hash = newer.group_hash
+        AND (u, id) > (newer.u, newer.id)
+    OFFSET 0  -- looked up by index: of a new policy, PostgreSQL does not know yet how large it is
+) older
 WHERE slot.policy_example_id = older.id AND slot.state = 'free'
 """
 
