@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -79,7 +80,8 @@ app.autodiscover_tasks()
 
 
 @worker_init.connect
-def load_scikit_learn(sender: Any, **_: Any) -> None:
-    """Before the first run asks for it."""
+def get_ready(sender: Any, **_: Any) -> None:
+    # a job's answers from PostgreSQL wait for their turn among the threads of this process
+    sys.setswitchinterval(0.001)
     if settings.PROCESS == "train":
-        import apps.training.pipeline  # noqa: F401
+        import apps.training.pipeline  # noqa: F401  # scikit-learn, before the first run asks for it
