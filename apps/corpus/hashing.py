@@ -21,7 +21,7 @@ def content_hash(prompt: str, output: str, context: str) -> bytes:
 
 def framed(texts: Iterable[str]) -> bytes:
     """The texts one after the other, each with its length in front: no two lists look alike."""
-    parts = []
+    parts: list[bytes] = []
     for text in texts:
         data = text.encode()
         parts += (len(data).to_bytes(8, "little"), data)

@@ -8,6 +8,7 @@ from uuid import UUID
 import numpy as np
 from django.db import connection, transaction
 from numpy.typing import NDArray
+from psycopg.pq import Format
 
 from apps.base.prepared import prepared
 from apps.corpus.importing import Arrival
@@ -62,7 +63,8 @@ def example_counts(examples: Sequence[UUID]) -> features.Counts:
     blobs: dict[UUID, bytes] = {}
     wanted = list(dict.fromkeys(examples))
     for start in range(0, len(wanted), 5000):
-        with connection.cursor() as cursor:
+        with prepared(), connection.cursor() as cursor:
+            cursor.cursor.format = Format.BINARY  # as hex digits they would be twice as many bytes
             cursor.execute(
                 "SELECT example_id, counts FROM guardrails_examplecounts"
                 " WHERE example_id = ANY(%s) AND extractor_version = %s",

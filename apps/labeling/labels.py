@@ -84,21 +84,34 @@ def submit_label(
         created_at=timezone.now(),
     )
     with transaction.atomic(), prepared():
-        slot = Slot.objects.select_for_update(no_key=True).get(pk=lease.slot_id)
-        held = slot.lease_id == lease.pk
-        if not held:  # a lease that holds its slot has not been answered
+        event = _answer(label, lease.slot, lease)
+        if event is None:  # the slot as it was loaded is not the lease's any more
             given = Label.objects.filter(lease_id=lease.pk).exclude(verdict=Verdict.RETRACTED)
-            first = given.first()
-            if first is not None:
+            slot = Slot.objects.select_for_update(no_key=True).get(pk=lease.slot_id)
+            if (first := given.first()) is not None:
                 return first
-        label.policy_example_id = slot.policy_example_id
-        if held or slot.state == State.FREE:
-            label.slot_id = slot.pk
-            label.supersedes_id = slot.label_id
-        event = _append(label, slot, lease.policy)
+            event = _answer(label, slot, lease) or _answer_beside(label, slot, lease)
         record(actor, "label.submit", label, verdict=verdict, sequence=label.sequence)
     _tell(event)
     return label
+
+
+def _answer(label: Label, slot: Slot, lease: Lease) -> LabelEvent | None:
+    """Answer the slot, where the lease still holds it or nobody does; None where not."""
+    if slot.lease_id != lease.pk and slot.state != State.FREE:
+        return None
+    label.policy_example_id = slot.policy_example_id
+    label.slot_id, label.supersedes_id = slot.pk, slot.label_id
+    return _append(label, slot, lease.policy)
+
+
+def _answer_beside(label: Label, slot: Slot, lease: Lease) -> LabelEvent:
+    """Keep the answer as an extra one: somebody else has the slot by now."""
+    label.policy_example_id = slot.policy_example_id
+    label.slot_id = label.supersedes_id = None
+    event = _append(label, slot, lease.policy)
+    assert event is not None  # an extra answer changes no slot
+    return event
 
 
 def undo_label(actor: Actor, *, policy: Policy) -> tuple[Item, Label]:
@@ -142,6 +155,7 @@ def undo_label(actor: Actor, *, policy: Policy) -> tuple[Item, Label]:
             created_at=timezone.now(),
         )
         event = _append(retraction, slot, policy, lease=lease.pk, before=last.verdict)
+        assert event is not None  # the slot is locked
         record(actor, "label.undo", last, sequence=retraction.sequence)
     _tell(event)
     return _items("lease.id = %s", [lease.pk])[0], last
@@ -204,11 +218,18 @@ def _check(
 
 # an extra answer has no slot, and changes none
 _APPEND = """
-WITH counter AS (
+WITH slot AS (
+    UPDATE labeling_slot SET state = %(state)s, label_id = %(id)s, lease_id = %(lease)s,
+        drawn = true
+    WHERE id = %(slot_id)s AND lease_id IS NOT DISTINCT FROM %(seen_lease)s
+        AND label_id IS NOT DISTINCT FROM %(supersedes_id)s AND state = %(seen_state)s
+    RETURNING id
+), counter AS (
     INSERT INTO labeling_labelcounter AS counter (policy_id, sequence, train_given, train_frozen,
         train_violates, train_complies, audit_violates, audit_complies, unsure)
-    VALUES (%(policy_id)s, 1, %(given)s, 0, %(train_violates)s, %(train_complies)s,
-        %(audit_violates)s, %(audit_complies)s, %(unsure)s)
+    SELECT %(policy_id)s, 1, %(given)s, 0, %(train_violates)s, %(train_complies)s,
+        %(audit_violates)s, %(audit_complies)s, %(unsure)s
+    FROM (SELECT id FROM slot UNION ALL SELECT 0 WHERE %(slot_id)s::bigint IS NULL) answered
     ON CONFLICT (policy_id) DO UPDATE SET sequence = counter.sequence + 1,
         train_given = counter.train_given + excluded.train_given,
         train_violates = counter.train_violates + excluded.train_violates,
@@ -226,11 +247,8 @@ WITH counter AS (
         %(rationale)s, %(seconds)s, %(supersedes_id)s, %(created_at)s
     FROM counter
 ), closed AS (
-    UPDATE labeling_lease SET closed = true WHERE id = %(lease_id)s AND NOT closed
-), slot AS (
-    UPDATE labeling_slot SET state = %(state)s, label_id = %(id)s, lease_id = %(lease)s,
-        drawn = true
-    WHERE id = %(slot_id)s
+    UPDATE labeling_lease SET closed = true
+    WHERE id = %(lease_id)s AND NOT closed AND EXISTS (SELECT FROM counter)
 )
 SELECT sequence, since_frozen FROM counter
 """
@@ -238,8 +256,10 @@ SELECT sequence, since_frozen FROM counter
 
 def _append(
     label: Label, slot: Slot, policy: Policy, *, lease: UUID | None = None, before: str = ""
-) -> LabelEvent:
+) -> LabelEvent | None:
     """Number the revision, insert it, and make it the slot's current one.
+
+    None, and nothing is done, where the slot is not any more as it was read.
 
     Args:
         lease: the lease the slot goes back to (undo); None when it is answered.
@@ -262,11 +282,16 @@ def _append(
         "given": given,
         "state": State.LEASED if lease else State.ANSWERED,
         "lease": lease,
+        "seen_lease": slot.lease_id,
+        "seen_state": slot.state,
         **steps,
     }
     with prepared(), connection.cursor() as cursor:
         cursor.execute(_APPEND, values)
-        label.sequence, since_frozen = cursor.fetchone()
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    label.sequence, since_frozen = row
     return LabelEvent(
         policy=policy,
         side=slot.side,

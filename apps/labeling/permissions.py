@@ -20,7 +20,8 @@ permission("labels.view", scope="read", rule=is_owner)
 
 def load_own_lease(actor: Actor, lease: UUID) -> Lease:
     """The actor's own lease, with the policy it is for; others' leases do not exist for them."""
-    rows = Lease.objects.select_related("policy").annotate(own_role=role_on("policy", actor))
+    rows = Lease.objects.select_related("policy", "slot")
+    rows = rows.annotate(own_role=role_on("policy", actor))
     try:
         with prepared():
             found = rows.get(pk=lease, membership=actor.membership_id)
