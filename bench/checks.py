@@ -9,7 +9,6 @@ each, and sends texts of 1 kB. The load generator shares the machine's cores.
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import sys
 import threading
@@ -20,8 +19,17 @@ from typing import Any
 import httpx
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from bench.speed import import_lines, lines, make_policy, next_item, spread, submit, texts
-from tests.running import Running, running, wait_for
+from bench.speed import (
+    Connection,
+    import_lines,
+    lines,
+    make_policy,
+    next_item,
+    spread,
+    submit,
+    texts,
+)
+from tests.running import running, wait_for
 
 POLICIES = 10
 PATTERNS = 10
@@ -31,10 +39,11 @@ def guard(api: httpx.Client, slug: str, number: int) -> None:
     """A policy with a trained classifier and its patterns, enforced."""
     make_policy(api, slug, audit_fraction=0.2, audit_share=0.2)
     import_lines(api, slug, lines(texts(200, 400, seed=number)))
+    line = Connection(api)
     for _ in range(80):
-        item = next_item(api, slug)
+        item = next_item(line, slug)
         assert item is not None
-        submit(api, item, bring_next=False)
+        submit(line, item, bring_next=False)
     run = api.post(f"policies/{slug}/runs").json()
     done = wait_for(lambda: _ended(api, run["id"]), seconds=120, every=0.3)
     assert done == "succeeded", done
@@ -62,25 +71,21 @@ def _ended(api: httpx.Client, run: str) -> str | None:
 
 
 class Caller:
-    """One kept connection, with as little of its own as can be."""
+    """A connection that times its checks."""
 
-    def __init__(self, site: Running, key: str) -> None:
-        host = site.address.removeprefix("http://")
-        self.connection = http.client.HTTPConnection(host)
-        self.headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    def __init__(self, api: httpx.Client) -> None:
+        self.line = Connection(api)
         self.late = 0
 
     def check(self, body: bytes) -> float:
         """Seconds that one check took; one past its deadline is counted and said so."""
         started = time.perf_counter()
-        self.connection.request("POST", "/api/v1/check", body, self.headers)
-        answer = self.connection.getresponse()
-        data = answer.read()
+        status, data = self.line.post("check", body)
         took = time.perf_counter() - started
-        if answer.status == 503 and json.loads(data)["degraded_by"] == ["deadline"]:
+        if status == 503 and json.loads(data)["degraded_by"] == ["deadline"]:
             self.late += 1
         else:
-            assert answer.status == 200, data[:400]
+            assert status == 200, data[:400]
         return took
 
 
@@ -96,14 +101,14 @@ def sequential(caller: Caller, count: int) -> list[float]:
     return [caller.check(given[n % len(given)]) for n in range(count)]
 
 
-def together(site: Running, key: str, callers: int, seconds: float) -> tuple[list[float], str]:
+def together(api: httpx.Client, callers: int, seconds: float) -> tuple[list[float], str]:
     """Latencies of all callers, and how many checks a second."""
     taken: list[float] = []
     late: list[int] = []
     until = time.perf_counter() + seconds
 
     def work(seed: int) -> None:
-        caller, given = Caller(site, key), bodies(100)
+        caller, given = Caller(api), bodies(100)
         while time.perf_counter() < until:
             taken.append(caller.check(given[(seed + len(taken)) % len(given)]))
         late.append(caller.late)
@@ -148,27 +153,27 @@ def main() -> None:
         for number in range(POLICIES):
             guard(api, f"p{number}", number)
         time.sleep(2)
-        key = api.headers["Authorization"].removeprefix("Bearer ")
-        taken = sequential(Caller(site, key), given.checks)
+        taken = sequential(Caller(api), given.checks)
         print(f"sequential, {POLICIES} policies: {spread(taken)}")
-        taken, rate = together(site, key, 8, 10)
+        taken, rate = together(api, 8, 10)
         print(f"8 callers: {rate}, {spread(taken)}")
         if given.beside:
-            beside(site, api, key, given.beside)
+            beside(api, given.beside)
     in_process()
 
 
-def beside(site: Running, api: Any, key: str, labels: int) -> None:
+def beside(api: httpx.Client, labels: int) -> None:
     """The same, one after the other, while a retrain of so many labels runs."""
     make_policy(api, "large", audit_fraction=0.05, audit_share=0.0, mode="off")
     import_lines(api, "large", lines(texts(int(labels * 1.2), 200, seed=99)))
+    line = Connection(api)
     for _ in range(labels):
-        item = next_item(api, "large")
+        item = next_item(line, "large")
         if item is None:
             break
-        submit(api, item, bring_next=False)
+        submit(line, item, bring_next=False)
     run = api.post("policies/large/runs").json()["id"]
-    caller, given, taken = Caller(site, key), bodies(200), []
+    caller, given, taken = Caller(api), bodies(200), []
     while _ended(api, run) is None:
         taken += [caller.check(given[n % len(given)]) for n in range(50)]
     print(

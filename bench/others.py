@@ -87,7 +87,7 @@ def ours_over_http(given: dict[str, Any]) -> str:
         check = {"key": "patterns", "kind": "regex", "settings": {"patterns": given["patterns"]}}
         enforce(api, "patterns", check)
         time.sleep(2)
-        caller = Caller(site, api.headers["Authorization"].removeprefix("Bearer "))
+        caller = Caller(api)
         body = json.dumps({"stage": "output", "text": given["text"]}).encode()
         for _ in range(50):
             caller.check(body)
