@@ -194,12 +194,16 @@ def page_client(actor: Actor | None) -> Client:
     return client
 
 
-def make_token(actor: Actor, *scopes: str) -> str:
+def make_token(actor: Actor, *scopes: str, checks_per_second: int = 10_000) -> str:
     """A key of this person."""
     assert actor.membership is not None
     maker = task_actor(actor.workspace, "tests")
     _, key = tokens.issue_token(
-        maker, membership=actor.membership, name="tests", scopes=scopes or ["all"]
+        maker,
+        membership=actor.membership,
+        name="tests",
+        scopes=scopes or ["all"],
+        checks_per_second=checks_per_second,
     )
     return key
 

@@ -60,7 +60,10 @@ class Running:
     def client(self, email: str, workspace: str, *scopes: str) -> httpx.Client:
         """An HTTP client with a fresh token."""
         scopes = scopes or ("all",)
-        key = self.manage("issue_token", email, "--workspace", workspace, "--scope", *scopes)
+        key = self.manage(
+            *("issue_token", email, "--workspace", workspace, "--scope", *scopes),
+            *("--checks-per-second", "10000"),
+        )
         return httpx.Client(
             base_url=f"{self.address}/api/v1/",
             headers={"Authorization": f"Bearer {key}"},

@@ -7,7 +7,8 @@ from typing import Any
 from django import forms
 
 from apps.accounts.actor import SCOPES
-from apps.accounts.models import Role
+from apps.accounts.models import CHECKS_PER_SECOND, Role
+from apps.accounts.tokens import MOST_CHECKS_PER_SECOND
 
 
 class WholeText(forms.CharField):
@@ -54,3 +55,9 @@ class TokenForm(forms.Form):
         choices=[(scope, scope) for scope in SCOPES], widget=forms.CheckboxSelectMultiple
     )
     days = forms.IntegerField(min_value=1, max_value=365, initial=90, label="Days it lives")
+    checks_per_second = forms.IntegerField(
+        required=False, min_value=1, max_value=MOST_CHECKS_PER_SECOND, label="Checks a second"
+    )
+
+    def clean_checks_per_second(self) -> int:
+        return int(self.cleaned_data["checks_per_second"] or CHECKS_PER_SECOND)

@@ -12,6 +12,9 @@ from django.db import models
 
 from apps.base.ids import uuid7
 
+CHECKS_PER_SECOND = 100
+"""What a token may ask of the check API, unless whoever makes it says otherwise."""
+
 
 class UserManager(BaseUserManager["User"]):
     """People are found by their e-mail address, whatever its case."""
@@ -104,6 +107,7 @@ class ApiToken(models.Model):
     expires_at = models.DateTimeField()
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
+    checks_per_second = models.PositiveSmallIntegerField(default=CHECKS_PER_SECOND)
 
     def __str__(self) -> str:
         return f"gk_…{self.prefix}"

@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.accounts.actor import SCOPES
-from apps.accounts.models import ApiToken, AuditEntry, Membership, Role
+from apps.accounts.models import CHECKS_PER_SECOND, ApiToken, AuditEntry, Membership, Role
 from apps.accounts.tokens import DEFAULT_DAYS
 from apps.base.lists import ListQuery
 
@@ -29,6 +29,7 @@ class TokenIn(serializers.Serializer):
     name = serializers.CharField(max_length=200, trim_whitespace=False)
     scopes = serializers.ListField(child=serializers.ChoiceField(choices=["all", *SCOPES]))
     days = serializers.IntegerField(required=False, default=DEFAULT_DAYS)
+    checks_per_second = serializers.IntegerField(required=False, default=CHECKS_PER_SECOND)
 
 
 class AuditQuery(ListQuery):
@@ -54,6 +55,7 @@ class TokenShape(serializers.Serializer):
     expires_at = serializers.DateTimeField()
     revoked_at = serializers.DateTimeField(allow_null=True)
     last_used_at = serializers.DateTimeField(allow_null=True)
+    checks_per_second = serializers.IntegerField()
     token = serializers.CharField(required=False)
 
 
@@ -88,6 +90,7 @@ def show_token(token: ApiToken) -> dict[str, Any]:
         "expires_at": token.expires_at,
         "revoked_at": token.revoked_at,
         "last_used_at": token.last_used_at,
+        "checks_per_second": token.checks_per_second,
     }
 
 

@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from apps.accounts.actor import SCOPES, Actor, role_scopes
 from apps.accounts.audit import record
-from apps.accounts.models import ApiToken, Membership, User, Workspace
+from apps.accounts.models import CHECKS_PER_SECOND, ApiToken, Membership, User, Workspace
 from apps.base.prepared import prepared
 from apps.base.problems import FieldError, Problem
 
@@ -29,6 +29,7 @@ _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 DEFAULT_DAYS = 90
 MAXIMUM_DAYS = 365
 LAST_USED_EVERY = timedelta(minutes=5)
+MOST_CHECKS_PER_SECOND = 10_000
 
 M = TypeVar("M", bound=Model)
 
@@ -41,6 +42,7 @@ def issue_token(
     name: str,
     scopes: Sequence[str],
     days: int = DEFAULT_DAYS,
+    checks_per_second: int = CHECKS_PER_SECOND,
 ) -> tuple[ApiToken, str]:
     """Make a token for a member; the second value is the key, which nobody can show again."""
     wanted = set(scopes)
@@ -57,6 +59,9 @@ def issue_token(
         )
     if not 1 <= days <= MAXIMUM_DAYS:
         errors.append(FieldError("/days", f"A token lives 1 to {MAXIMUM_DAYS} days."))
+    if not 1 <= checks_per_second <= MOST_CHECKS_PER_SECOND:
+        most = f"{MOST_CHECKS_PER_SECOND:,}"
+        errors.append(FieldError("/checks_per_second", f"1 to {most} checks a second."))
     if errors:
         raise Problem("The token was not made.", errors=errors)
     prefix, secret = _random(8), _random(43)
@@ -68,8 +73,16 @@ def issue_token(
         digest=_digest(secret),
         scopes=sorted(wanted),
         expires_at=timezone.now() + timedelta(days=days),
+        checks_per_second=checks_per_second,
     )
-    record(actor, "token.issue", token, person=membership.user.email, scopes=sorted(wanted))
+    record(
+        actor,
+        "token.issue",
+        token,
+        person=membership.user.email,
+        scopes=sorted(wanted),
+        checks_per_second=checks_per_second,
+    )
     return token, f"{body}_{_check(body)}"
 
 
@@ -151,7 +164,16 @@ def forget_known(workspace: UUID) -> None:
 
 
 # in the order of the models' fields, as from_db wants them; the others are read when asked for
-_TOKEN = ("id", "membership_id", "prefix", "digest", "expires_at", "revoked_at", "last_used_at")
+_TOKEN = (
+    "id",
+    "membership_id",
+    "prefix",
+    "digest",
+    "expires_at",
+    "revoked_at",
+    "last_used_at",
+    "checks_per_second",
+)
 _MEMBERSHIP = ("id", "workspace_id", "user_id", "role", "is_active")
 _USER = ("id", "email", "name", "is_active")
 _WORKSPACE = ("id", "slug", "name", "split_key")

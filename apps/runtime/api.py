@@ -10,7 +10,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.actor import Actor
-from apps.accounts.authentication import KnownBearerToken, PageSession
 from apps.accounts.endpoint import Endpoint, document_of, validated
 from apps.base.keyset import paginate
 from apps.base.lists import ListQuery, cursor_of, list_answer
@@ -28,15 +27,14 @@ from apps.runtime import (
 )
 from apps.runtime import serializers as shapes
 from apps.runtime.checking import Checked
+from apps.runtime.endpoint import CheckEndpoint
 from apps.runtime.models import Canary, Decision, Incident, Retention
 from apps.runtime.permissions import load_canary, load_decision, load_incident
 
 MOST_IN_A_BATCH = 256
-# production asks with every message: its token is not looked up each time
-ASKED_OFTEN = [KnownBearerToken, PageSession]
 
 
-class Check(Endpoint):
+class Check(CheckEndpoint):
     """Judge a text, a conversation, a tool call or passages by all active policies of its stage.
 
     200 is a finished decision. Where an enforced policy failed, and nothing found before blocks
@@ -44,19 +42,13 @@ class Check(Endpoint):
     where one of them fails closed, else what the others found.
     """
 
-    authentication_classes = ASKED_OFTEN
-    requires = {"POST": "check.run"}
-
     @extend_schema(request=shapes.CheckIn, responses=shapes.CheckedShape)
     def post(self, request: Request) -> Response:
         return Response(_finished(_check(self.actor, shapes.check_in(request.data))))
 
 
-class CheckBatch(Endpoint):
+class CheckBatch(CheckEndpoint):
     """Up to 256 checks at once, each with its own answer: `results[i]`, or else `errors[i]`."""
-
-    authentication_classes = ASKED_OFTEN
-    requires = {"POST": "check.run"}
 
     @extend_schema(request=shapes.BatchIn, responses=shapes.BatchShape)
     def post(self, request: Request) -> Response:
@@ -66,6 +58,7 @@ class CheckBatch(Endpoint):
                 f"Send items: a list of 1 to {MOST_IN_A_BATCH} checks.",
                 errors=[FieldError("/items", f"1 to {MOST_IN_A_BATCH} checks.")],
             )
+        self.spend(len(given) - 1)
         results: list[Any] = []
         errors: list[Any] = []
         budget = checking.Budget()
@@ -80,15 +73,12 @@ class CheckBatch(Endpoint):
         return Response({"results": results, "errors": errors})
 
 
-class CheckStream(Endpoint):
+class CheckStream(CheckEndpoint):
     """The next chunk of an output that is still being made.
 
     Text is checked whenever a sentence ends, always all of it so far; `release` says how many of
     its code points may be shown. The last chunk (`final`) is always checked.
     """
-
-    authentication_classes = ASKED_OFTEN
-    requires = {"POST": "check.run"}
 
     @extend_schema(request=shapes.ChunkIn, responses=shapes.StreamedShape)
     def post(self, request: Request) -> Response:

@@ -20,7 +20,8 @@ from prometheus_client.core import (
 from rest_framework.request import Request
 
 from apps.accounts.endpoint import Endpoint
-from apps.accounts.models import Workspace
+from apps.accounts.models import ApiToken, Workspace
+from apps.runtime.endpoint import refused
 from apps.runtime.models import Canary, Incident, KillSwitch, Traffic
 from apps.runtime.traffic import LATENCIES
 
@@ -56,6 +57,12 @@ class _Workspace:
         failing = Canary.objects.filter(workspace=self._workspace, failing_since__isnull=False)
         yield GaugeMetricFamily(
             "parapet_canaries_failing", "Canaries with a wrong answer or none", failing.count()
+        )
+        tokens = ApiToken.objects.filter(membership__workspace=self._workspace, revoked_at=None)
+        yield CounterMetricFamily(
+            "parapet_refused",
+            "Checks beyond a token's limit, refused on this machine",
+            sum(refused(token) for token in tokens.values_list("pk", flat=True)),
         )
         closed = [Incident.Status.VERIFIED, Incident.Status.DISMISSED]
         opened = Incident.objects.filter(workspace=self._workspace).exclude(status__in=closed)

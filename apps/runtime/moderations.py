@@ -15,11 +15,10 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts.authentication import KnownBearerToken, PageSession
-from apps.accounts.endpoint import Endpoint
 from apps.base.problems import Problem
 from apps.policies.taxonomies import BUILT_IN, translate
 from apps.runtime.checking import STAGE, Budget, Checked, check_with
+from apps.runtime.endpoint import CheckEndpoint
 from apps.runtime.judging import Bundle
 
 NAMES = tuple(category.code for category in BUILT_IN["openai"].categories)
@@ -55,19 +54,18 @@ class ModerationShape(serializers.Serializer):
     results = ModerationResultShape(many=True)
 
 
-class Moderations(Endpoint):
+class Moderations(CheckEndpoint):
     """Judge texts as OpenAI's moderation endpoint does; only enforced policies flag."""
-
-    authentication_classes = [KnownBearerToken, PageSession]
-    requires = {"POST": "check.run"}
 
     @extend_schema(request=ModerationIn, responses=ModerationShape)
     def post(self, request: Request) -> Response:
         data = request.data if isinstance(request.data, Mapping) else {}
         model = data.get("model") or "parapet"
         stages = _stages(model)
+        texts = _texts(data.get("input"))
+        self.spend(len(texts) - 1)
         checked, budget = [], Budget()
-        for text in _texts(data.get("input")):
+        for text in texts:
             budget.spend()
             checked.append(
                 check_with(

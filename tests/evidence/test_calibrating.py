@@ -23,17 +23,6 @@ WORDS = {"key": "words", "kind": "keywords", "settings": {"words": ["tablets", "
 WEIGHTED = {"kind": "weighted", "threshold": 0.5}
 
 
-@pytest.fixture
-def live() -> Any:
-    """(owner, policy) with a live model and about 60 audit labels."""
-    actor = factories.make_member(factories.make_workspace())
-    policy = factories.make_policy(actor, audit_fraction=0.4, audit_share=0.5)
-    factories.import_rows(actor, policy, factories.rows(300))
-    factories.give_labels(actor, policy, 120)
-    factories.train(actor, policy)
-    return actor, load_policy(actor, policy.slug)
-
-
 def draft(actor: Any, policy: Any, *checks: dict[str, Any], gate: Any = WEIGHTED) -> None:
     content = {"checks": list(checks), "gate": gate}
     configuring.save_guardrail_draft(actor, policy=policy, content=content, revision=None)

@@ -19,17 +19,6 @@ from tests import factories
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def live():
-    """(owner, policy) with a live model and about 60 audit labels."""
-    actor = factories.make_member(factories.make_workspace())
-    policy = factories.make_policy(actor, audit_fraction=0.4, audit_share=0.5)
-    factories.import_rows(actor, policy, factories.rows(300))
-    factories.give_labels(actor, policy, 120)
-    factories.train(actor, policy)
-    return actor, policy
-
-
 def again(evaluation: Evaluation) -> dict:
     items = services.items_of(evaluation)
     return figures(

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from apps.accounts.actor import SCOPES, task_actor
-from apps.accounts.models import Membership
+from apps.accounts.models import CHECKS_PER_SECOND, Membership
 from apps.accounts.tokens import DEFAULT_DAYS, issue_token
 from apps.base.problems import Problem
 
@@ -28,6 +28,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--name", default="command line")
         parser.add_argument("--days", type=int, default=DEFAULT_DAYS)
+        parser.add_argument("--checks-per-second", type=int, default=CHECKS_PER_SECOND)
 
     def handle(self, *args: Any, **options: Any) -> None:
         membership = (
@@ -48,6 +49,7 @@ class Command(BaseCommand):
                 name=options["name"],
                 scopes=options["scope"],
                 days=options["days"],
+                checks_per_second=options["checks_per_second"],
             )
         except Problem as problem:
             reasons = "; ".join(e.message for e in problem.errors) or problem.detail
