@@ -74,7 +74,7 @@ def test_the_longest_unused_bucket_makes_room(buckets: Buckets) -> None:
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "limits").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="symbolic links"):
         Buckets(tmp_path / "limits")
     assert not (tmp_path / "elsewhere").exists()
 
