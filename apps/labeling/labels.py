@@ -84,34 +84,34 @@ def submit_label(
         created_at=timezone.now(),
     )
     with transaction.atomic(), prepared():
-        event = _answer(label, lease.slot, lease)
-        if event is None:  # the slot as it was loaded is not the lease's any more
+        # a lease that holds its slot has not been answered
+        event = _answer(label, lease.slot, lease.policy) if _holds(lease, lease.slot) else None
+        if event is None:  # it did not, or not any more
             given = Label.objects.filter(lease_id=lease.pk).exclude(verdict=Verdict.RETRACTED)
             slot = Slot.objects.select_for_update(no_key=True).get(pk=lease.slot_id)
             if (first := given.first()) is not None:
                 return first
-            event = _answer(label, slot, lease) or _answer_beside(label, slot, lease)
+            taken = slot.state != State.FREE and not _holds(lease, slot)
+            event = _answer(label, slot, lease.policy, beside=taken)
+            assert event is not None  # the slot is locked
         record(actor, "label.submit", label, verdict=verdict, sequence=label.sequence)
     _tell(event)
     return label
 
 
-def _answer(label: Label, slot: Slot, lease: Lease) -> LabelEvent | None:
-    """Answer the slot, where the lease still holds it or nobody does; None where not."""
-    if slot.lease_id != lease.pk and slot.state != State.FREE:
-        return None
-    label.policy_example_id = slot.policy_example_id
-    label.slot_id, label.supersedes_id = slot.pk, slot.label_id
-    return _append(label, slot, lease.policy)
+def _holds(lease: Lease, slot: Slot) -> bool:
+    return slot.lease_id == lease.pk
 
 
-def _answer_beside(label: Label, slot: Slot, lease: Lease) -> LabelEvent:
-    """Keep the answer as an extra one: somebody else has the slot by now."""
+def _answer(label: Label, slot: Slot, policy: Policy, *, beside: bool = False) -> LabelEvent | None:
+    """Answer the slot, or beside it: an extra answer to what somebody else has by now.
+
+    None, and nothing is done, where the slot is not any more as it was read.
+    """
     label.policy_example_id = slot.policy_example_id
-    label.slot_id = label.supersedes_id = None
-    event = _append(label, slot, lease.policy)
-    assert event is not None  # an extra answer changes no slot
-    return event
+    label.slot_id = None if beside else slot.pk
+    label.supersedes_id = None if beside else slot.label_id
+    return _append(label, slot, policy)
 
 
 def undo_label(actor: Actor, *, policy: Policy) -> tuple[Item, Label]:

@@ -149,6 +149,29 @@ def test_the_same_lease_submitted_twice_is_one_label(space) -> None:
     assert Label.objects.count() == 1
 
 
+def test_the_same_lease_again_is_the_first_answer_though_it_was_taken_back(space) -> None:
+    admin, policy = space
+    item = queue.next_item(admin, policy=policy)
+    first = answer(admin, item, "violates")
+    again, _ = labels.undo_label(admin, policy=policy)
+    Lease.objects.filter(pk=again.lease).update(expires_at=timezone.now())
+    queue.expire_leases(policy)  # the item is free once more
+    assert answer(admin, item, "complies").pk == first.pk
+    assert labels.counts(policy).sequence == 2
+
+
+def test_an_answer_to_an_item_that_changed_since_it_was_loaded_is_kept_beside_it(space) -> None:
+    admin, policy = space
+    item = queue.next_item(admin, policy=policy)
+    lease = load_own_lease(admin, item.lease)
+    Lease.objects.filter(pk=item.lease).update(expires_at=timezone.now())
+    queue.expire_leases(policy)
+    Slot.objects.filter(pk=lease.slot_id).update(state="held")
+    label = labels.submit_label(admin, lease=lease, verdict="complies")
+    assert label.slot_id is None
+    assert labels.counts(policy).sequence == 1
+
+
 def test_eight_submits_of_one_lease_at_once_are_one_label(space) -> None:
     admin, policy = space
     item = queue.next_item(admin, policy=policy)
