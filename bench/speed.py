@@ -228,6 +228,7 @@ class Bench:
                 seen = _version(page, slug)
                 started = time.perf_counter()
                 self.api.post(f"policies/{slug}/runs").raise_for_status()
+                time.sleep(random.random() * 0.5)  # the page polls from any moment on
                 wait_for(lambda s=slug, v=seen, p=page: _version(p, s) != v, seconds=60, every=0.5)
                 seconds.append(time.perf_counter() - started)
             trained = self.api.get(f"policies/{slug}/metrics").json()["labels"]

@@ -1,5 +1,6 @@
 """The web application granian serves."""
 
+import gc
 import os
 import sys
 
@@ -13,3 +14,6 @@ os.environ.setdefault("PARAPET_PROCESS", "web")
 sys.setswitchinterval(0.001)
 
 application = get_wsgi_application()
+
+# what is loaded stays: the collector need not walk it while somebody waits for an answer
+gc.freeze()
