@@ -86,5 +86,5 @@ def get_ready(sender: Any, **_: Any) -> None:
     sys.setswitchinterval(0.001)
     if settings.PROCESS == "train":
         import apps.training.pipeline  # noqa: F401  # scikit-learn, before the first run asks for it
-    # what is loaded stays: the collector need not walk it, nor copy its pages into each fork
+    # what is loaded stays: the collector need not walk it, nor copy its pages into forks
     gc.freeze()

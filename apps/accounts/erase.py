@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import pgtrigger
 import structlog
+from django.apps import apps
 from django.db import connection, transaction
+from django.db.models import ForeignKey, Model
 
 from apps.accounts.models import AuditHead, Workspace
 
@@ -20,10 +22,12 @@ def erase_workspace(workspace: Workspace) -> int:
     What remains is one line in the server's log with the head of the erased audit trail.
     """
     head = AuditHead.objects.get(workspace=workspace)
-    tables = _tables_below("accounts_workspace")
+    tables = _tables_below(Workspace)
     deleted = 0
     with transaction.atomic(), pgtrigger.ignore(), connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL DEFERRED")
+        # waits for a batch that is being imported, which holds it
+        Workspace.objects.select_for_update().get(pk=workspace.pk)
         for table, condition in reversed(tables):
             cursor.execute(f"DELETE FROM {table} WHERE {condition}", [workspace.pk])
             deleted += cursor.rowcount
@@ -36,33 +40,24 @@ def erase_workspace(workspace: Workspace) -> int:
     return deleted
 
 
-def _tables_below(root: str) -> list[tuple[str, str]]:
-    """Every table that hangs on `root` by foreign keys, nearest first, with its condition."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT constraint_.conrelid::regclass::text, column_.attname,
-                constraint_.confrelid::regclass::text
-            FROM pg_constraint constraint_
-            JOIN pg_attribute column_ ON column_.attrelid = constraint_.conrelid
-                AND column_.attnum = constraint_.conkey[1]
-            WHERE constraint_.contype = 'f' AND column_.attnotnull
-            ORDER BY 1, 2
-            """
-        )
-        edges = cursor.fetchall()
-    found: dict[str, str] = {root: "id = %s"}
+def _tables_below(root: type[Model]) -> list[tuple[str, str]]:
+    """Every table that hangs on `root`, nearest first, with its condition.
+
+    By the models, because PostgreSQL is not told of every reference.
+    """
+    edges = [
+        (model._meta.db_table, field.column, field.related_model._meta)
+        for model in sorted(apps.get_models(include_auto_created=True), key=str)
+        for field in model._meta.concrete_fields
+        if isinstance(field, ForeignKey) and not field.null
+    ]
+    found = {root._meta.db_table: "id = %s"}
     grown = True
     while grown:
         grown = False
         for table, column, parent in edges:
-            if parent in found and table not in found:
-                key = _primary_key(parent)
-                found[table] = f"{column} IN (SELECT {key} FROM {parent} WHERE {found[parent]})"
+            if parent.db_table in found and table not in found:
+                rows = f"SELECT {parent.pk.column} FROM {parent.db_table}"
+                found[table] = f"{column} IN ({rows} WHERE {found[parent.db_table]})"
                 grown = True
     return list(found.items())
-
-
-def _primary_key(table: str) -> str:
-    with connection.cursor() as cursor:
-        return str(connection.introspection.get_primary_key_column(cursor, table))

@@ -25,7 +25,7 @@ from apps.base import jobs
 from apps.base.gate import check_text, check_value, parse_json
 from apps.base.ids import uuid7
 from apps.base.jobs import Status
-from apps.base.problems import FieldError, Problem
+from apps.base.problems import FieldError, NotFound, Problem
 from apps.corpus import reading
 from apps.corpus.hashing import content_hash, group_hash, permanent_numbers
 from apps.corpus.models import CorpusCounter, Import, Side, Source
@@ -505,7 +505,9 @@ def _send(batch: _Batch) -> None:
     with connection.cursor() as cursor:
         cursor.execute(_INCOMING)
         with cursor.copy(_COPY) as copy:  # type: ignore[attr-defined]
-            copy.write("".join([f"{line}\n" for line in batch.lines]))
+            for start in range(0, len(batch.lines), 500):
+                copy.write("".join([f"{line}\n" for line in batch.lines[start : start + 500]]))
+    batch.lines.clear()
 
 
 def _commit(job: Import, batch: _Batch) -> None:
@@ -539,7 +541,7 @@ def _commit(job: Import, batch: _Batch) -> None:
         )
     if arrived:
         welcome(job.policy, job.source, counter, arrived)
-    read = len(batch.lines) + len(batch.rejected)
+    read = len(batch.outputs) + len(batch.rejected)
     job.rows += read
     job.new += len(arrived)
     job.duplicates += read - len(rejected) - len(arrived)
@@ -556,6 +558,21 @@ def _commit(job: Import, batch: _Batch) -> None:
         raise jobs.LostLease
 
 
+def _hold(policy: Policy) -> None:
+    """Keep the policy and its workspace until the end of the transaction.
+
+    PostgreSQL does not ask after them for each row (see PolicyExample).
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT FROM policies_policy policy JOIN accounts_workspace workspace"
+            " ON workspace.id = policy.workspace_id WHERE policy.id = %s FOR KEY SHARE",
+            [policy.pk],
+        )
+        if not cursor.rowcount:
+            raise NotFound
+
+
 def welcome(
     policy: Policy,
     source: Source | None,
@@ -569,6 +586,7 @@ def welcome(
     Args:
         arrived: (id of the policy's example, side, output, model, language) each.
     """
+    _hold(policy)
     counter.batches += 1
     sides = [row[1] for row in arrived]
     counter.train += sides.count(Side.TRAIN)

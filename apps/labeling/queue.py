@@ -172,12 +172,13 @@ def expire_leases(policy: Policy | None = None) -> int:
         cursor.execute(
             """
             WITH over AS (
-                UPDATE labeling_lease SET closed = true
-                WHERE id IN (
-                    SELECT id FROM labeling_lease WHERE NOT closed AND expires_at < %s
-                        AND (%s::uuid IS NULL OR policy_id = %s)
-                    FOR UPDATE SKIP LOCKED)
-                RETURNING id, slot_id
+                SELECT lease.id, lease.slot_id FROM labeling_lease lease
+                JOIN labeling_slot slot ON slot.id = lease.slot_id
+                WHERE NOT lease.closed AND lease.expires_at < %s
+                    AND (%s::uuid IS NULL OR lease.policy_id = %s)
+                FOR NO KEY UPDATE OF slot SKIP LOCKED  -- the slot first, as whoever answers does
+            ), closed AS (
+                UPDATE labeling_lease SET closed = true WHERE id IN (SELECT id FROM over)
             )
             UPDATE labeling_slot slot SET state = 'free', lease_id = NULL
             FROM over WHERE slot.id = over.slot_id AND slot.lease_id = over.id

@@ -50,9 +50,11 @@ class Buckets:
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        if os.fstat(self._file).st_uid != os.geteuid():
-            raise OSError(f"{path} belongs to somebody else.")
-        os.ftruncate(self._file, SLOTS * _SLOT.size)
+        try:
+            _make_room(self._file)
+        except OSError:
+            os.close(self._file)
+            raise
         self._slots = mmap.mmap(self._file, SLOTS * _SLOT.size)
         self._lock = threading.Lock()
 
@@ -104,8 +106,18 @@ class Buckets:
     def _alone(self) -> Iterator[None]:
         """A thread of this process at a time, and a process of this machine at a time."""
         with self._lock:
-            fcntl.lockf(self._file, fcntl.LOCK_EX)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
             try:
                 yield
             finally:
-                fcntl.lockf(self._file, fcntl.LOCK_UN)
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+
+
+def _make_room(file: int) -> None:
+    """Write the file in full: a map of what has no place on the disk would kill its process."""
+    found = os.fstat(file)
+    if found.st_uid != os.geteuid() or found.st_nlink != 1:
+        raise OSError("The file of the limits is not this user's alone.")
+    missing = SLOTS * _SLOT.size - found.st_size
+    if missing > 0 and os.pwrite(file, bytes(missing), found.st_size) < missing:
+        raise OSError("There is no room for the file of the limits.")

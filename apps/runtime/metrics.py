@@ -59,11 +59,14 @@ class _Workspace:
             "parapet_canaries_failing", "Canaries with a wrong answer or none", failing.count()
         )
         tokens = ApiToken.objects.filter(membership__workspace=self._workspace, revoked_at=None)
-        yield CounterMetricFamily(
+        beyond = CounterMetricFamily(
             "parapet_refused",
             "Checks beyond a token's limit, refused on this machine",
-            sum(refused(token) for token in tokens.values_list("pk", flat=True)),
+            labels=["token"],
         )
+        for token, prefix in tokens.values_list("pk", "prefix"):
+            beyond.add_metric([prefix], refused(token))
+        yield beyond
         closed = [Incident.Status.VERIFIED, Incident.Status.DISMISSED]
         opened = Incident.objects.filter(workspace=self._workspace).exclude(status__in=closed)
         yield GaugeMetricFamily("parapet_incidents_open", "Open incidents", opened.count())

@@ -12,6 +12,10 @@ from django.utils import timezone
 
 from apps.accounts.erase import erase_workspace
 from apps.base.ids import uuid7
+from apps.corpus.models import Example, PolicyExample
+from apps.labeling import queue
+from apps.labeling.models import Label, Lease, Slot
+from apps.policies.permissions import load_policy
 from apps.runtime import partitions, recording
 from apps.runtime.models import Decision
 from apps.runtime.traffic import summary
@@ -98,6 +102,23 @@ def test_a_workspace_is_erased_with_its_decisions() -> None:
     Decision.objects.bulk_create([decision(workspace), decision(other)])
     erase_workspace(workspace)
     assert list(Decision.objects.values_list("workspace_id", flat=True)) == [other.pk]
+
+
+def test_a_workspace_is_erased_with_its_texts_and_labels() -> None:
+    kept, counts = {}, []
+    for _ in range(2):
+        actor = factories.make_member(factories.make_workspace())
+        policy = factories.make_policy(actor)
+        factories.import_rows(actor, policy, factories.rows(30))
+        factories.give_labels(actor, policy, 5)
+        queue.next_item(actor, policy=load_policy(actor, policy.slug))
+        kept[actor.workspace] = policy
+        counts.append({m: m.objects.count() for m in (Example, PolicyExample, Slot, Label, Lease)})
+    erase_workspace(next(iter(kept)))
+    assert {m: m.objects.count() for m in counts[0]} == counts[0]
+    assert set(PolicyExample.objects.values_list("policy", flat=True)) == {
+        policy.pk for policy in list(kept.values())[1:]
+    }
 
 
 def test_the_hash_of_a_text_is_the_workspaces_own() -> None:
