@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -245,3 +247,29 @@ def test_32_callers_of_all_web_processes_get_what_the_token_may(site: Running) -
     allowed = answers.count(200)
     assert set(answers) == {200, 429}
     assert 20 <= allowed <= (10 * (2 + took)) * 1.05
+
+
+def test_a_refused_caller_keeps_its_connection(site: Running) -> None:
+    site.workspace("refused")
+    key = site.manage(
+        *("issue_token", "admin@refused.example", "--workspace", "refused"),
+        *("--scope", "check", "--checks-per-second", "1"),
+    )
+    body = json.dumps({"stage": "output", "text": "a text"}).encode()
+    address = httpx.URL(site.address)
+    head = (
+        "POST /api/v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    found = []
+    with socket.create_connection((address.host, address.port), timeout=10) as connection:
+        for _ in range(5):
+            connection.sendall(head)
+            time.sleep(0.05)  # an answer that does not wait for the body would come now
+            connection.sendall(body)
+            answer = http.client.HTTPResponse(connection, method="POST")
+            answer.begin()
+            answer.read()
+            found.append(answer.status)
+    assert found[:3] == [200, 200, 429]
+    assert set(found[3:]) <= {200, 429}

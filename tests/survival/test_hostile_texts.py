@@ -471,7 +471,7 @@ CHOOSING: dict[tuple[str, str], list[list[str]]] = {
     ("accounts:choose_workspace", "POST"): [["workspace"]],
     ("accounts:people", "POST"): [["email", "role"]],
     ("accounts:member", "POST"): [["role", "action"]],
-    ("accounts:issue_token", "POST"): [["scopes", "days"]],
+    ("accounts:issue_token", "POST"): [["scopes", "days", "checks_per_second"]],
     ("policies:create", "POST"): [["slug"]],
     ("policies:edit", "POST"): [
         ["revision"],
@@ -974,7 +974,7 @@ KNOWN = {
     "LabelQuery": {"policy"},
     "MemberIn": {"email", "role", "name"},
     "MemberPatch": {"role"},
-    "TokenIn": {"member", "name", "scopes", "days"},
+    "TokenIn": {"member", "name", "scopes", "checks_per_second", "days"},
     "AuditQuery": {"action"},
     "ListQuery": {"cursor", "page_size"},
     "ImportQuery": {"policy", "source", "licence", "may_train", "mapping"},
@@ -983,7 +983,7 @@ KNOWN = {
     "SignInForm": {"email", "password"},
     "PasswordForm": {"current", "new"},
     "MemberForm": {"email", "name", "role"},
-    "TokenForm": {"name", "scopes", "days"},
+    "TokenForm": {"name", "scopes", "checks_per_second", "days"},
     "SourceForm": {"source", "licence", "consent"},
     "NewPolicyForm": {"name", "slug"},
     "SettingsForm": {
