@@ -248,7 +248,8 @@ def test_in_the_preview_of_an_import(visits: Visits, world: World, hostile: list
 def test_htmx_leaves_a_sample_alone(visits: Visits, world: World, hostile: list[str]) -> None:
     """Even if escaping broke: attributes inside a sample's box stay dead."""
     page = visits.open(world.owner, "/policies/hostile/data/")
-    page.locator("tbody th a").first.click()
+    with page.expect_navigation():
+        page.locator("tbody th a").first.click()
     page.evaluate(
         """() => {
           window.__requests = [];
