@@ -293,3 +293,14 @@ def test_what_is_shown_once_is_not_kept_for_the_replay(admin: Any) -> None:
     assert again.status_code == 201
     assert "token" not in again.json()
     assert ApiToken.objects.count() == 1
+
+
+def test_a_refused_form_keeps_what_was_typed(admin: Any) -> None:
+    answer = factories.page_client(admin).post(
+        f"/people/{admin.membership_id}/tokens/",
+        {"name": "the bot", "scopes": ["check"], "days": "400", "checks_per_second": "250"},
+    )
+    page = " ".join(answer.content.decode().split())
+    assert answer.status_code == 400
+    for kept in ('value="the bot"', 'value="check" checked', 'value="400"', 'value="250"'):
+        assert kept in page
