@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http.request import RawPostDataException, UnreadablePostError
 from django.urls import Resolver404, resolve
 
 from apps.accounts.endpoint import problem_response
@@ -30,13 +33,17 @@ CONTENT_SECURITY_POLICY = "; ".join(
 )
 FORMS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 JSON = frozenset({"application/json"})
+DRAINED = 2**20
 BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 Answer = Callable[[HttpRequest], HttpResponseBase]
 
 
 class SecurityHeaders:
-    """Content-Security-Policy without inline code, and a request id on every answer."""
+    """Content-Security-Policy without inline code, and a request id on every answer.
+
+    As the outermost it also reads what no view did of a request's body.
+    """
 
     def __init__(self, get_response: Answer) -> None:
         self.get_response = get_response
@@ -44,12 +51,24 @@ class SecurityHeaders:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         request.request_id = uuid.uuid4().hex  # type: ignore[attr-defined]
         response = self.get_response(request)
+        _drain(request)
         response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         response.headers.setdefault(
             "Permissions-Policy", "camera=(), geolocation=(), microphone=()"
         )
         response.headers["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
         return response
+
+
+def _drain(request: HttpRequest) -> None:
+    """Read a body that was not wanted, where it is small.
+
+    The server closes a connection on which one stays, under a caller that means to use it again.
+    """
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if length.isdecimal() and 0 < int(length) <= DRAINED:
+        with suppress(RawPostDataException, UnreadablePostError, RequestDataTooBig):
+            request.body  # noqa: B018
 
 
 class InputGate:

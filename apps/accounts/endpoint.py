@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -13,7 +12,6 @@ from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.db import DataError, IntegrityError, OperationalError
 from django.http import Http404 as DjangoNotFound
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.http.request import RawPostDataException, UnreadablePostError
 from django.utils import timezone
 from rest_framework import exceptions, serializers
 from rest_framework.permissions import BasePermission
@@ -32,7 +30,6 @@ from apps.base.problems import FieldError, Malformed, NotFound, Problem
 logger = logging.getLogger(__name__)
 
 IDEMPOTENT_FOR = timedelta(hours=24)
-DRAINED = 2**20
 SHOWN_ONCE = frozenset({"token", "one_time_password"})
 
 
@@ -169,7 +166,6 @@ def validated(
 def problem(exc: Exception, context: dict[str, Any]) -> HttpResponse | Response | None:
     """DRF's exception handler: every failure is a problem document without the caller's text."""
     request = context["request"]._request
-    _drain(request)
     found = _as_problem(exc)
     if found.status >= 500:
         # the message of a database error quotes the data, so only its class is logged
@@ -187,17 +183,6 @@ def problem(exc: Exception, context: dict[str, Any]) -> HttpResponse | Response 
     if isinstance(exc, (exceptions.NotAuthenticated, exceptions.AuthenticationFailed)):
         response["WWW-Authenticate"] = 'Bearer realm="parapet"'
     return response
-
-
-def _drain(request: HttpRequest) -> None:
-    """Read a body that was not wanted, where it is small.
-
-    The server closes a connection on which one stays, under a caller that means to use it again.
-    """
-    length = request.META.get("CONTENT_LENGTH") or "0"
-    if length.isdecimal() and int(length) <= DRAINED:
-        with suppress(RawPostDataException, UnreadablePostError, RequestDataTooBig):
-            request.body  # noqa: B018
 
 
 def document_of(request: Request, exc: Exception) -> dict[str, Any]:

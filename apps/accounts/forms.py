@@ -56,7 +56,11 @@ class TokenForm(forms.Form):
     )
     days = forms.IntegerField(min_value=1, max_value=365, initial=90, label="Days it lives")
     checks_per_second = forms.IntegerField(
-        required=False, min_value=1, max_value=MOST_CHECKS_PER_SECOND, label="Checks a second"
+        required=False,
+        min_value=1,
+        max_value=MOST_CHECKS_PER_SECOND,
+        initial=CHECKS_PER_SECOND,
+        label="Checks a second",
     )
 
     def clean_checks_per_second(self) -> int:

@@ -32,6 +32,11 @@ def buckets(tmp_path: Path) -> Buckets:
     return Buckets(tmp_path / "limits")
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Buckets:
+    return Buckets(tmp_path_factory.mktemp("limits") / "limits")
+
+
 def test_two_seconds_of_checks_are_let_in_at_once_and_then_none(buckets: Buckets) -> None:
     taken = [buckets.take(NAME, 5, now=100.0) for _ in range(11)]
     assert [one.allowed for one in taken] == [True] * 10 + [False]
@@ -98,23 +103,14 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     st.lists(st.tuples(st.floats(0, 0.5), st.booleans()), max_size=80),
 )
 def test_no_more_are_let_in_than_the_limit_allows(
-    tmp_path_factory: pytest.TempPathFactory, rate: int, gaps: list[tuple[float, bool]]
+    shared: Buckets, rate: int, gaps: list[tuple[float, bool]]
 ) -> None:
-    buckets, name, now, allowed = _shared(tmp_path_factory), uuid4(), 1000.0, 0
+    name, now, allowed = uuid4(), 1000.0, 0
     for gap, several in gaps:
         now += gap
         for _ in range(1 + 4 * several):
-            allowed += buckets.take(name, rate, now=now).allowed
+            allowed += shared.take(name, rate, now=now).allowed
     assert allowed <= rate * (BURST + now - 1000.0) + 1e-6
-
-
-_made: list[Buckets] = []
-
-
-def _shared(factory: pytest.TempPathFactory) -> Buckets:
-    if not _made:
-        _made.append(Buckets(factory.mktemp("limits") / "limits"))
-    return _made[0]
 
 
 def test_processes_share_a_bucket(tmp_path: Path) -> None:
