@@ -229,7 +229,11 @@ def test_32_callers_of_all_web_processes_get_what_the_token_may(site: Running) -
     )
 
     caller = httpx.Client(
-        base_url=site.address, headers={"Authorization": f"Bearer {key}"}, timeout=30
+        base_url=site.address,
+        headers={"Authorization": f"Bearer {key}"},
+        timeout=30,
+        # past 20 it closes those it calls idle, also one a thread has just been given
+        limits=httpx.Limits(max_keepalive_connections=None),
     )
 
     def call(_: int) -> int:
