@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import secrets
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import islice
-from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import DatabaseError, connection, transaction
-from django.db.models import Model
+from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from apps.accounts.actor import SCOPES, Actor, role_scopes
 from apps.accounts.audit import record
 from apps.accounts.models import CHECKS_PER_SECOND, ApiToken, Membership, User, Workspace
-from apps.base.prepared import prepared
+from apps.base.prepared import columns, first_row, from_row
 from apps.base.problems import FieldError, Problem
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -30,8 +26,6 @@ DEFAULT_DAYS = 90
 MAXIMUM_DAYS = 365
 LAST_USED_EVERY = timedelta(minutes=5)
 MOST_CHECKS_PER_SECOND = 10_000
-
-M = TypeVar("M", bound=Model)
 
 
 @transaction.atomic
@@ -163,25 +157,19 @@ def forget_known(workspace: UUID) -> None:
             _known.pop(name, None)
 
 
-# in the order of the models' fields, as from_db wants them; the others are read when asked for
+# the others are read when asked for
 _TOKEN = (
-    "id",
-    "membership_id",
-    "prefix",
-    "digest",
-    "expires_at",
-    "revoked_at",
-    "last_used_at",
-    "checks_per_second",
+    *("id", "membership_id", "prefix", "digest", "scopes", "expires_at", "revoked_at"),
+    *("last_used_at", "checks_per_second"),
 )
 _MEMBERSHIP = ("id", "workspace_id", "user_id", "role", "is_active")
 _USER = ("id", "email", "name", "is_active")
 _WORKSPACE = ("id", "slug", "name", "split_key")
 _FIND = f"""
-SELECT {", ".join(f"token.{name}" for name in _TOKEN)},
-    {", ".join(f"membership.{name}" for name in _MEMBERSHIP)},
-    {", ".join(f'"user".{name}' for name in _USER)},
-    {", ".join(f"workspace.{name}" for name in _WORKSPACE)}, token.scopes
+SELECT {columns(ApiToken, _TOKEN, table="token")},
+    {columns(Membership, _MEMBERSHIP, table="membership")},
+    {columns(User, _USER, table="user")},
+    {columns(Workspace, _WORKSPACE, table="workspace")}
 FROM accounts_apitoken token
 JOIN accounts_membership membership ON membership.id = token.membership_id
 JOIN accounts_user "user" ON "user".id = membership.user_id
@@ -191,27 +179,15 @@ WHERE token.prefix = %s
 
 
 def _find(prefix: str) -> ApiToken | None:
-    """The token with its person and workspace.
-
-    Every API call asks this, and the ORM takes longer to put the question than PostgreSQL to
-    answer it.
-    """
-    with prepared(), connection.cursor() as cursor:
-        cursor.execute(_FIND, [prefix])
-        row = cursor.fetchone()
-    if row is None:
+    """The token with its person and workspace; every API call asks this."""
+    values = first_row(_FIND, [prefix])
+    if values is None:
         return None
-    values = iter(row)
-    token = _from_row(ApiToken, _TOKEN, values)
-    token.membership = _from_row(Membership, _MEMBERSHIP, values)
-    token.membership.user = _from_row(User, _USER, values)
-    token.membership.workspace = _from_row(Workspace, _WORKSPACE, values)
-    token.scopes = json.loads(next(values))
+    token = from_row(ApiToken, values, _TOKEN)
+    token.membership = from_row(Membership, values, _MEMBERSHIP)
+    token.membership.user = from_row(User, values, _USER)
+    token.membership.workspace = from_row(Workspace, values, _WORKSPACE)
     return token
-
-
-def _from_row(model: type[M], names: Sequence[str], values: Iterator[Any]) -> M:
-    return model.from_db(connection.alias, names, list(islice(values, len(names))))
 
 
 def _random(length: int) -> str:

@@ -6,10 +6,10 @@ from uuid import UUID
 
 from apps.accounts.actor import Actor
 from apps.accounts.permissions import is_member, permission
-from apps.base.prepared import prepared
+from apps.base.prepared import columns, first_row, from_row
 from apps.base.problems import NotFound
-from apps.labeling.models import Lease
-from apps.policies.models import role_on
+from apps.labeling.models import Lease, Slot
+from apps.policies.models import OWN_ROLE, Policy, own_role_values
 from apps.policies.permissions import has_role, is_owner
 
 permission("labels.submit", scope="label", rule=is_member)
@@ -18,17 +18,25 @@ permission("leases.use", scope="label", rule=lambda actor, lease: has_role(actor
 permission("labels.view", scope="read", rule=is_owner)
 
 
+_LOAD = f"""
+SELECT {columns(Lease, table="lease")}, {columns(Slot, table="slot")}, {columns(Policy)}, {OWN_ROLE}
+FROM labeling_lease lease
+JOIN labeling_slot slot ON slot.id = lease.slot_id
+JOIN policies_policy ON policies_policy.id = lease.policy_id
+WHERE lease.id = %s AND lease.membership_id = %s
+"""
+
+
 def load_own_lease(actor: Actor, lease: UUID) -> Lease:
     """The actor's own lease, with the policy it is for; others' leases do not exist for them."""
-    rows = Lease.objects.select_related("policy", "slot")
-    rows = rows.annotate(own_role=role_on("policy", actor))
-    try:
-        with prepared():
-            found = rows.get(pk=lease, membership=actor.membership_id)
-    except Lease.DoesNotExist:
-        raise NotFound from None
-    if found.own_role is None:
+    values = first_row(_LOAD, [*own_role_values(actor), lease, actor.membership_id])
+    if values is None:
         raise NotFound
-    found.policy.own_role = found.own_role  # type: ignore[attr-defined]
+    found = from_row(Lease, values)
+    found.slot = from_row(Slot, values)
+    found.policy = from_row(Policy, values)
+    found.policy.own_role = next(values)
+    if found.policy.own_role is None:
+        raise NotFound
     found.policy.workspace = actor.workspace
     return found

@@ -8,9 +8,9 @@ from apps.accounts.actor import Actor
 from apps.accounts.models import Role
 from apps.accounts.permissions import is_admin as is_workspace_admin
 from apps.accounts.permissions import permission
-from apps.base.prepared import prepared
+from apps.base.prepared import columns, first_row, from_row
 from apps.base.problems import NotFound
-from apps.policies.models import Policy
+from apps.policies.models import OWN_ROLE, Policy, PolicyVersion, own_role_values
 
 
 def has_role(actor: Actor, policy: Policy) -> bool:
@@ -35,13 +35,24 @@ permission("taxonomies.edit", scope="policies:write", rule=is_workspace_admin)
 permission("policies.edit", scope="policies:write", rule=is_owner)
 
 
+_LOAD = f"""
+SELECT {columns(Policy)}, {OWN_ROLE}, {columns(PolicyVersion)}
+FROM policies_policy
+LEFT JOIN policies_policyversion ON policies_policyversion.id = policies_policy.current_version_id
+WHERE policies_policy.workspace_id = %s AND policies_policy.slug = %s
+"""
+
+
 def load_policy(actor: Actor, slug: str) -> Policy:
     """The policy of this slug, if the actor can see it; raises NotFound otherwise."""
-    rows = Policy.objects.visible_to(actor).with_role_of(actor).select_related("current_version")
-    try:
-        with prepared():
-            policy = rows.get(slug=slug)
-    except Policy.DoesNotExist:
-        raise NotFound from None
+    values = first_row(_LOAD, [*own_role_values(actor), actor.workspace.pk, slug])
+    if values is None:
+        raise NotFound
+    policy = from_row(Policy, values)
+    policy.own_role = next(values)
+    if policy.own_role is None:
+        raise NotFound
     policy.workspace = actor.workspace
+    if policy.current_version_id is not None:
+        policy.current_version = from_row(PolicyVersion, values)
     return policy
