@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -126,13 +127,13 @@ def submit(line: Connection, item: dict[str, Any], *, bring_next: bool) -> dict[
     return dict(json.loads(body))
 
 
-def spread(seconds: list[float], unit: float = 1000.0, digits: int = 1) -> str:
+def at(share: float, seconds: list[float], unit: float = 1000.0) -> float:
     ordered = sorted(seconds)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * unit
 
-    def at(share: float) -> float:
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * unit
 
-    p50, p95, p99 = (f"{at(share):.{digits}f}" for share in (0.5, 0.95, 0.99))
+def spread(seconds: list[float], unit: float = 1000.0, digits: int = 1) -> str:
+    p50, p95, p99 = (f"{at(share, seconds, unit):.{digits}f}" for share in (0.5, 0.95, 0.99))
     return f"p50 {p50}  p95 {p95}  p99 {p99} ms"
 
 
@@ -165,21 +166,33 @@ class Bench:
         )
 
     def bench_label(self) -> None:
-        """One annotator: next and submit, one after the other."""
+        """One annotator: next and submit, one after the other; and as the page, both in one."""
         slug = self._big_policy()
-        together, nexts, submits = [], [], []
+        pairs = [self._label(slug, 400) for _ in range(5)]
+        item = next_item(self.line, slug)
+        singles = []
         for _ in range(400):
+            assert item
+            started = time.perf_counter()
+            item = submit(self.line, item, bring_next=True)["next"]
+            singles.append(time.perf_counter() - started)
+        found = [at(0.95, pair) for pair in pairs]
+        print(
+            f"one annotator, {self.examples:,} examples: next + submit, two requests, p95 "
+            f"{statistics.median(found):.1f} ms, median of {', '.join(f'{p95:.1f}' for p95 in found)}"
+        )
+        print(f"  all of them {spread(list(chain(*pairs)))}")
+        print(f"  submit that brings the next {spread(singles)}")
+
+    def _label(self, slug: str, count: int) -> list[float]:
+        seconds = []
+        for _ in range(count):
             started = time.perf_counter()
             item = next_item(self.line, slug)
-            middle = time.perf_counter()
             assert item
             submit(self.line, item, bring_next=False)
-            ended = time.perf_counter()
-            nexts.append(middle - started)
-            submits.append(ended - middle)
-            together.append(ended - started)
-        print(f"one annotator, {self.examples:,} examples: next + submit {spread(together)}")
-        print(f"  next {spread(nexts)};  submit {spread(submits)}")
+            seconds.append(time.perf_counter() - started)
+        return seconds
 
     def bench_many(self) -> None:
         """Eight annotators at once, no pause, each answer bringing the next item."""

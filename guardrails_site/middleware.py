@@ -11,7 +11,6 @@ from urllib.parse import unquote_to_bytes
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.http.request import RawPostDataException, UnreadablePostError
-from django.urls import Resolver404, resolve
 
 from apps.accounts.endpoint import problem_response
 from apps.base.gate import check_text
@@ -87,15 +86,17 @@ class InputGate:
     def process_view(
         self, request: HttpRequest, view: Any, args: Any, kwargs: Any
     ) -> HttpResponse | None:
-        if request.content_type in FORMS and request.method == "POST":
-            try:
+        try:
+            if request.method not in BODILESS:
+                _check_media_type(request, view)
+            if request.content_type in FORMS and request.method == "POST":
                 if request.content_type == "application/x-www-form-urlencoded":
                     _check_utf8(request.body.replace(b"+", b" "))
                 for name, values in request.POST.lists():
                     for text in (name, *values):
                         check_text(text)
-            except Problem as problem:
-                return problem_response(request, problem)
+        except Problem as problem:
+            return problem_response(request, problem)
         return None
 
     def _check_head(self, request: HttpRequest) -> None:
@@ -112,20 +113,17 @@ class InputGate:
         except Problem as problem:
             problem.status = 400
             raise
-        if request.method not in BODILESS:
-            self._check_media_type(request)
 
-    def _check_media_type(self, request: HttpRequest) -> None:
-        charset = (request.content_params or {}).get("charset", "utf-8").lower()
-        if charset not in ("utf-8", "utf8"):
-            raise Problem("Send UTF-8.", code="charset", status=415)
-        if request.META.get("CONTENT_LENGTH") in (None, "", "0"):
-            return
-        accepted = _accepted(request)
-        if request.content_type and request.content_type not in accepted:
-            raise Problem(
-                f"Send one of: {', '.join(sorted(accepted))}.", code="media_type", status=415
-            )
+
+def _check_media_type(request: HttpRequest, view: Any) -> None:
+    charset = (request.content_params or {}).get("charset", "utf-8").lower()
+    if charset not in ("utf-8", "utf8"):
+        raise Problem("Send UTF-8.", code="charset", status=415)
+    if request.META.get("CONTENT_LENGTH") in (None, "", "0"):
+        return
+    accepted = _accepted(request, view)
+    if request.content_type and request.content_type not in accepted:
+        raise Problem(f"Send one of: {', '.join(sorted(accepted))}.", code="media_type", status=415)
 
 
 def _check_utf8(quoted: bytes) -> None:
@@ -136,11 +134,7 @@ def _check_utf8(quoted: bytes) -> None:
         raise Problem(f"Not UTF-8: byte {error.start} is wrong.", code="encoding") from None
 
 
-def _accepted(request: HttpRequest) -> frozenset[str]:
-    try:
-        view = resolve(request.path_info).func
-    except Resolver404:
-        return FORMS | JSON
+def _accepted(request: HttpRequest, view: Any) -> frozenset[str]:
     named = getattr(getattr(view, "view_class", view), "accepts", None)
     if named is not None:
         return frozenset(named)
