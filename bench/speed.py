@@ -181,7 +181,7 @@ class Bench:
             f"one annotator, {self.examples:,} examples: next + submit, two requests, p95 "
             f"{statistics.median(found):.1f} ms, median of {', '.join(f'{p95:.1f}' for p95 in found)}"
         )
-        print(f"  all of them {spread(list(chain(*pairs)))}")
+        print(f"  all of them {spread([*chain(*pairs)])}")
         print(f"  submit that brings the next {spread(singles)}")
 
     def _label(self, slug: str, count: int) -> list[float]:
