@@ -178,8 +178,9 @@ class Bench:
             singles.append(time.perf_counter() - started)
         found = [at(0.95, pair) for pair in pairs]
         print(
-            f"one annotator, {self.examples:,} examples: next + submit, two requests, p95 "
-            f"{statistics.median(found):.1f} ms, median of {', '.join(f'{p95:.1f}' for p95 in found)}"
+            f"one annotator, {self.examples:,} examples: next + submit, two requests, "
+            f"p95 {statistics.median(found):.1f} ms, median of "
+            f"{', '.join(f'{p95:.1f}' for p95 in found)}"
         )
         print(f"  all of them {spread([*chain(*pairs)])}")
         print(f"  submit that brings the next {spread(singles)}")
