@@ -3,7 +3,8 @@
 Trains as a retrain does on half of a set, then places each violating text of the other half
 somewhere in 30 kB of its good texts. Prints, at the same false-positive rate on good texts of the
 same length, how often it is caught alone, in the long text through windows, and in the long text
-scored whole; and what the served threshold, chosen on single texts, does to long ones.
+scored whole; what the best way of cutting could reach, which finds the pieces the text was put
+together from; and what the served threshold, chosen on single texts, does to long ones.
 
     python bench/long_texts.py FOLDER [--sets openai_moderation_sexual xstest_refusal ...]
 """
@@ -41,14 +42,25 @@ def trained(texts: list[str], violates: NDArray[np.bool_]) -> Model:
     return Model(learned.idf, learned.linear.weights, learned.linear.intercept, slope, offset, 0.5)
 
 
-def long_text(good: list[str], draw: random.Random, inside: str = "") -> str:
-    """About 30 kB of good texts, in any order, with a text somewhere between them."""
+def long_text(good: list[str], draw: random.Random, inside: str = "") -> list[str]:
+    """The parts of about 30 kB of good texts, in any order, with a text somewhere between them."""
     parts: list[str] = []
     while sum(map(len, parts)) < LENGTH:
         parts.append(draw.choice(good))
     if inside:
         parts.insert(draw.randrange(len(parts) + 1), inside)
-    return "\n\n".join(parts)
+    return parts
+
+
+def together(parts: list[list[str]]) -> list[str]:
+    return ["\n\n".join(each) for each in parts]
+
+
+def best_cut(judges: Panel, parts: list[list[str]]) -> NDArray[np.float64]:
+    """The highest score of the parts themselves: no cutting of the whole can know better ones."""
+    each = sorted({part for text in parts for part in text})
+    scores = dict(zip(each, judges.score(each)[:, 0], strict=True))
+    return np.array([max(scores[part] for part in text) for text in parts])
 
 
 def whole_only(judges: Panel, texts: list[str]) -> NDArray[np.float64]:
@@ -74,8 +86,9 @@ def one(folder: Path, name: str) -> None:
     # the good halves do not overlap: what a long text is made of is not what sets the line
     line, filler = good[: len(good) // 2], good[len(good) // 2 :]
     alone_good, alone_bad = judges.score(line)[:, 0], judges.score(bad)[:, 0]
-    long_good = [long_text(filler, draw) for _ in range(MOST)]
-    long_bad = [long_text(filler, draw, text) for text in bad]
+    good_parts = [long_text(filler, draw) for _ in range(MOST)]
+    bad_parts = [long_text(filler, draw, text) for text in bad]
+    long_good, long_bad = together(good_parts), together(bad_parts)
     good_windows, bad_windows = judges.score(long_good)[:, 0], judges.score(long_bad)[:, 0]
     good_whole, bad_whole = whole_only(judges, long_good), whole_only(judges, long_bad)
     served = np.quantile(alone_good, 1 - RATE)
@@ -83,6 +96,7 @@ def one(folder: Path, name: str) -> None:
         "alone": caught(alone_bad, alone_good),
         "in 30 kB through windows": caught(bad_windows, good_windows),
         "in 30 kB scored whole": caught(bad_whole, good_whole),
+        "in 30 kB cut best": caught(best_cut(judges, bad_parts), best_cut(judges, good_parts)),
     }
     told = ", ".join(f"{where} {share:.2f}" for where, share in shares.items())
     print(f"{name}: caught where {RATE:.0%} of good texts are stopped: {told}")
