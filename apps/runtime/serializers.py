@@ -71,8 +71,7 @@ _PLAIN = {"stage", "text"}
 def check_in(data: Any) -> dict[str, Any]:
     """A check, validated.
 
-    What nearly every call sends, a text and its stage, needs no serializer to be seen right;
-    building one takes longer than judging the text.
+    What nearly every call sends, a text and its stage, needs no serializer to be seen right.
     """
     plain = isinstance(data, dict) and data.keys() == _PLAIN
     if (
