@@ -5,14 +5,20 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from functools import reduce
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.messages.middleware import MessageMiddleware
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.http.request import RawPostDataException, UnreadablePostError
+from django_htmx.middleware import HtmxMiddleware
 
 from apps.accounts.endpoint import problem_response
+from apps.accounts.middleware import CurrentWorkspace
 from apps.base.gate import check_text
 from apps.base.problems import Problem
 
@@ -57,6 +63,33 @@ class SecurityHeaders:
         )
         response.headers["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
         return response
+
+
+class Pages:
+    """What pages need: a session, its person and workspace, messages, htmx.
+
+    A request that brings a token needs none of them, and production waits for its answer.
+    """
+
+    def __init__(self, get_response: Answer) -> None:
+        self.by_token = get_response
+        self.of_page: Answer = reduce(lambda inner, outer: outer(inner), _OF_PAGES, get_response)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if "Authorization" in request.headers and request.path_info.startswith(("/api/", "/v1/")):
+            request.actor = None  # type: ignore[attr-defined]
+            return self.by_token(request)
+        return self.of_page(request)
+
+
+# the innermost first
+_OF_PAGES: tuple[Callable[[Any], Any], ...] = (
+    CurrentWorkspace,
+    HtmxMiddleware,
+    MessageMiddleware,
+    AuthenticationMiddleware,
+    SessionMiddleware,
+)
 
 
 def _drain(request: HttpRequest) -> None:

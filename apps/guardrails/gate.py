@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 KINDS = ("any", "all", "at_least", "weighted")
 
@@ -32,8 +33,7 @@ class Gate:
     offset: float = 0.0
 
 
-@dataclass(frozen=True)
-class Vote:
+class Vote(NamedTuple):
     """One check's: its score in [0, 1], whether that is enough for it, and its weight (> 0).
 
     `score` is None when the check failed.
@@ -60,6 +60,9 @@ def combine(gate: Gate, votes: Sequence[Vote]) -> Verdict:
     """
     if not votes:
         return Verdict(False, 0.0)
+    if all(vote.score is not None for vote in votes):
+        score = _score(gate, votes)
+        return Verdict(_fires(gate, votes, score), score)
     least, most = _filled(votes, 0.0, False), _filled(votes, 1.0, True)
     low, high = _score(gate, least), _score(gate, most)
     without, with_all = _fires(gate, least, low), _fires(gate, most, high)

@@ -9,9 +9,11 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple
 
 from apps.guardrails import exemptions
-from apps.guardrails.checks.interface import Evaluate, Found, Span, Subject
+from apps.guardrails.checks.interface import NOTHING, Evaluate, Found, Span, Subject
 from apps.guardrails.configuration import CLASSIFIER
 from apps.guardrails.exemptions import Exemption
 from apps.guardrails.gate import Gate, Verdict, Vote, combine
@@ -64,12 +66,14 @@ class Guardrail:
 
         Advisory checks are told only, and what allows does not vote on what to disallow.
         """
-        voters = [c for c in self.checks if not c.advisory and c.polarity == "disallowed"]
-        return combine(self.gate, [_vote(check, heard.get(check.key)) for check in voters])
+        return combine(self.gate, [_vote(check, heard.get(check.key)) for check in self._voters])
+
+    @cached_property
+    def _voters(self) -> list[Check]:
+        return [c for c in self.checks if not c.advisory and c.polarity == "disallowed"]
 
 
-@dataclass(frozen=True)
-class Heard:
+class Heard(NamedTuple):
     """What a check said of texts.
 
     Args:
@@ -118,7 +122,7 @@ def look(
     """
     if check.evaluate is None:
         return Heard(failed=check.problem)
-    highest, turn, excepted, failed = Found(0.0), 0, False, ""
+    highest, turn, excepted, failed = NOTHING, 0, False, ""
     places = []
     try:
         for place, subject in enumerate(subjects):
@@ -160,7 +164,7 @@ def _excepted(
     if not standing:
         return said
     if exemptions.lets_through(standing, guardrail.key, subject.text):
-        return Found(0.0)
+        return NOTHING
     text = exemptions.blanked(standing, subject.text)
     if text == subject.text:
         return said

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from apps.base.gate import check_text
 from apps.base.problems import FieldError, Problem
@@ -26,8 +26,7 @@ LONGEST_JSON = 50_000
 _MOST_SPANS = 200
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """What a check says of a text.
 
     Args:
