@@ -23,7 +23,7 @@ RECIPE: dict[str, str | int | float] = {
     "name": "hashed n-grams, L2 logistic regression (liblinear, dual)",
     "extractor": features.EXTRACTOR_VERSION,
     "C": 10.0,
-    "tol": 1e-2,
+    "tol": 0.1,
     "max_iter": 1000,
     "class_weight": "balanced",
     "folds": 5,
