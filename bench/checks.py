@@ -38,15 +38,16 @@ PATTERNS = 10
 def guard(api: httpx.Client, slug: str, number: int) -> None:
     """A policy with a trained classifier and its patterns, enforced."""
     make_policy(api, slug, audit_fraction=0.2, audit_share=0.2)
-    import_lines(api, slug, lines(texts(200, 400, seed=number)))
+    import_lines(api, slug, lines(texts(300, 400, seed=number)))
     line = Connection(api)
-    for _ in range(80):
+    for _ in range(160):  # of half as many, one model in twenty learns nothing and is refused
         item = next_item(line, slug)
         assert item is not None
         submit(line, item, bring_next=False)
     run = api.post(f"policies/{slug}/runs").json()
     done = wait_for(lambda: _ended(api, run["id"]), seconds=120, every=0.3)
     assert done == "succeeded", done
+    assert api.get(f"policies/{slug}/metrics").json()["model_version"], slug
     patterns = [rf"\b{slug}-secret-{n}-\d{{4,}}\b" for n in range(PATTERNS)]
     enforce(
         api,
