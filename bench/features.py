@@ -146,10 +146,17 @@ def split(rows: list[dict[str, Any]], seed: int) -> tuple[NDArray[np.intp], NDAr
     return np.flatnonzero(place < last_train), test[:MAXIMUM_TEST]
 
 
-def precision(train: Any, labels: NDArray[np.bool_], test: Any, truth: NDArray[np.bool_]) -> float:
+def precision(
+    train: Any,
+    labels: NDArray[np.bool_],
+    test: Any,
+    truth: NDArray[np.bool_],
+    *,
+    tolerance: float,
+) -> float:
     model = LogisticRegression(
         C=RECIPE["C"],
-        tol=RECIPE["tol"],
+        tol=tolerance,
         max_iter=RECIPE["max_iter"],
         class_weight=RECIPE["class_weight"],
         solver="liblinear",
@@ -179,11 +186,11 @@ def quality(rows: list[dict[str, Any]], seeds: int) -> NDArray[np.float64]:
         chosen = features.take(counts, train)
         idf = features.inverse_document_frequency(features.document_frequency(chosen), chosen.rows)
         tested = features.take(counts, test)
-        pairs = [theirs, [matrix(chosen, idf), matrix(tested, idf)]]
+        score = partial(precision, labels=violates[train], truth=violates[test])
         results.append(
             [
-                precision(train_rows, violates[train], test_rows, violates[test])
-                for train_rows, test_rows in pairs
+                score(theirs[0], test=theirs[1], tolerance=1e-4),  # as scikit-learn has it
+                score(matrix(chosen, idf), test=matrix(tested, idf), tolerance=RECIPE["tol"]),
             ]
         )
     return np.array(results)

@@ -3,8 +3,8 @@
 Trains as a retrain does on half of a set, then places each violating text of the other half
 somewhere in 30 kB of its good texts. Prints, at the same false-positive rate on good texts of the
 same length, how often it is caught alone, in the long text through windows, and in the long text
-scored whole; what the best way of cutting could reach, which finds the pieces the text was put
-together from; and what the served threshold, chosen on single texts, does to long ones.
+scored whole, and cut exactly where its pieces were joined, which no one knows of a real text; and
+what the served threshold, chosen on single texts, does to long ones.
 
     python bench/long_texts.py FOLDER [--sets openai_moderation_sexual xstest_refusal ...]
 """
@@ -56,8 +56,8 @@ def together(parts: list[list[str]]) -> list[str]:
     return ["\n\n".join(each) for each in parts]
 
 
-def best_cut(judges: Panel, parts: list[list[str]]) -> NDArray[np.float64]:
-    """The highest score of the parts themselves: no cutting of the whole can know better ones."""
+def where_joined(judges: Panel, parts: list[list[str]]) -> NDArray[np.float64]:
+    """The highest score of the parts themselves."""
     each = sorted({part for text in parts for part in text})
     scores = dict(zip(each, judges.score(each)[:, 0], strict=True))
     return np.array([max(scores[part] for part in text) for text in parts])
@@ -96,10 +96,15 @@ def one(folder: Path, name: str) -> None:
         "alone": caught(alone_bad, alone_good),
         "in 30 kB through windows": caught(bad_windows, good_windows),
         "in 30 kB scored whole": caught(bad_whole, good_whole),
-        "in 30 kB cut best": caught(best_cut(judges, bad_parts), best_cut(judges, good_parts)),
+        "in 30 kB cut where joined": caught(
+            where_joined(judges, bad_parts), where_joined(judges, good_parts)
+        ),
     }
+    pieces = float(np.mean([len(parts) for parts in good_parts]))
     told = ", ".join(f"{where} {share:.2f}" for where, share in shares.items())
-    print(f"{name}: caught where {RATE:.0%} of good texts are stopped: {told}")
+    print(
+        f"{name}: caught where {RATE:.0%} of good texts are stopped: {told} ({pieces:.0f} pieces)"
+    )
     print(
         f"  at the threshold of single texts windows stop {np.mean(good_windows > served):.1%} of"
         f" good long texts and catch {np.mean(bad_windows > served):.2f}; uncorrected they would"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from functools import cache
 from typing import Any, ClassVar
 
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
@@ -149,7 +149,7 @@ def validated(serializer_class: type[serializers.Serializer], data: Any) -> dict
     """Validate a body or a query against a serializer; unknown names are refused."""
     if not isinstance(data, Mapping):
         raise Problem("Send a JSON object.", code="not_an_object")
-    serializer = _made_once(serializer_class)
+    serializer = _made.of(serializer_class)
     unknown = sorted(set(data) - set(serializer.fields))
     if unknown:
         known = ", ".join(sorted(serializer.fields))
@@ -161,10 +161,23 @@ def validated(serializer_class: type[serializers.Serializer], data: Any) -> dict
     return dict(serializer.run_validation(data))
 
 
-@cache
-def _made_once(serializer_class: type[serializers.Serializer]) -> serializers.Serializer:
-    """A serializer copies all its fields; those without data of their own need not be copied."""
-    return serializer_class()
+class _Made(threading.local):
+    """Serializers without data, made once a thread: to make one copies all its fields.
+
+    Not one for all threads: a validator works its message out when it is first broken, and two
+    threads that break it together would trip over each other.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[type[serializers.Serializer], serializers.Serializer] = {}
+
+    def of(self, serializer_class: type[serializers.Serializer]) -> serializers.Serializer:
+        if serializer_class not in self._made:
+            self._made[serializer_class] = serializer_class()
+        return self._made[serializer_class]
+
+
+_made = _Made()
 
 
 def problem(exc: Exception, context: dict[str, Any]) -> HttpResponse | Response | None:

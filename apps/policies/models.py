@@ -36,7 +36,10 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
         return rows.filter(roles__membership=actor.membership, roles__role=Role.OWNER)
 
     def with_role_of(self, actor: Actor) -> PolicyQuerySet:
-        """Adds `own_role`: the actor's role on each policy, for the permission rules."""
+        """Adds `own_role`: the actor's role on each policy, for the permission rules.
+
+        Not for use inside another query, where the table has another name.
+        """
         return self.annotate(own_role=RawSQL(OWN_ROLE, own_role_values(actor)))  # noqa: S611
 
 
