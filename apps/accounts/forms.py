@@ -8,7 +8,7 @@ from django import forms
 
 from apps.accounts.actor import SCOPES
 from apps.accounts.models import CHECKS_PER_SECOND, Role
-from apps.accounts.tokens import MOST_CHECKS_PER_SECOND
+from apps.accounts.tokens import DEFAULT_DAYS, MAXIMUM_DAYS, MOST_CHECKS_PER_SECOND
 
 
 class WholeText(forms.CharField):
@@ -54,7 +54,9 @@ class TokenForm(forms.Form):
     scopes = forms.MultipleChoiceField(
         choices=[(scope, scope) for scope in SCOPES], widget=forms.CheckboxSelectMultiple
     )
-    days = forms.IntegerField(min_value=1, max_value=365, initial=90, label="Days it lives")
+    days = forms.IntegerField(
+        min_value=1, max_value=MAXIMUM_DAYS, initial=DEFAULT_DAYS, label="Days it lives"
+    )
     checks_per_second = forms.IntegerField(
         required=False,
         min_value=1,

@@ -14,7 +14,7 @@ from django.db.models import F
 from django.utils import timezone
 from numpy.typing import NDArray
 
-from apps.base.prepared import prepared
+from apps.base.prepared import first_row
 from apps.corpus.models import Batch, CorpusCounter, Side
 from apps.evidence import estimators
 from apps.evidence.models import Evaluation, Refresh
@@ -55,14 +55,12 @@ class Item:
 def request_refresh(policy_id: UUID) -> None:
     """Ask for the policy's figures; while they are asked for already, this costs one statement."""
     now = timezone.now()
-    with prepared(), connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO evidence_refresh AS there (policy_id, requested_at) VALUES (%s, %s)"
-            " ON CONFLICT (policy_id) DO UPDATE SET requested_at = excluded.requested_at"
-            " WHERE there.requested_at IS NULL OR there.requested_at < %s RETURNING begun_at",
-            [policy_id, now, now - ASK_AGAIN_AFTER],
-        )
-        asked = cursor.fetchone()
+    asked = first_row(
+        "INSERT INTO evidence_refresh AS there (policy_id, requested_at) VALUES (%s, %s)"
+        " ON CONFLICT (policy_id) DO UPDATE SET requested_at = excluded.requested_at"
+        " WHERE there.requested_at IS NULL OR there.requested_at < %s RETURNING begun_at",
+        [policy_id, now, now - ASK_AGAIN_AFTER],
+    )
     if asked is not None:
         (begun_at,) = asked
         wait = begun_at + PAUSE - now if begun_at else timedelta()

@@ -9,13 +9,13 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from apps.accounts.actor import Actor
 from apps.accounts.audit import record
 from apps.base.gate import check_text
-from apps.base.prepared import prepared
+from apps.base.prepared import first_row
 from apps.base.problems import FieldError, Problem
 from apps.corpus.models import Side
 from apps.labeling.models import (
@@ -83,7 +83,7 @@ def submit_label(
         seconds=seconds,
         created_at=timezone.now(),
     )
-    with transaction.atomic(), prepared():
+    with transaction.atomic():
         # a lease that holds its slot has not been answered
         event = _answer(label, lease.slot, lease.policy) if _holds(lease, lease.slot) else None
         if event is None:  # it did not, or not any more
@@ -286,9 +286,7 @@ def _append(
         "seen_state": slot.state,
         **steps,
     }
-    with prepared(), connection.cursor() as cursor:
-        cursor.execute(_APPEND, values)
-        row = cursor.fetchone()
+    row = first_row(_APPEND, values)
     if row is None:
         return None
     label.sequence, since_frozen = row

@@ -9,8 +9,8 @@ from apps.accounts.permissions import is_member, permission
 from apps.base.prepared import columns, first_row, from_row
 from apps.base.problems import NotFound
 from apps.labeling.models import Lease, Slot
-from apps.policies.models import OWN_ROLE, Policy, own_role_values
-from apps.policies.permissions import has_role, is_owner
+from apps.policies.models import own_role_values
+from apps.policies.permissions import POLICY, has_role, is_owner, seen_policy
 
 permission("labels.submit", scope="label", rule=is_member)
 permission("labels.give", scope="label", rule=has_role)
@@ -19,7 +19,7 @@ permission("labels.view", scope="read", rule=is_owner)
 
 
 _LOAD = f"""
-SELECT {columns(Lease, table="lease")}, {columns(Slot, table="slot")}, {columns(Policy)}, {OWN_ROLE}
+SELECT {columns(Lease, table="lease")}, {columns(Slot, table="slot")}, {POLICY}
 FROM labeling_lease lease
 JOIN labeling_slot slot ON slot.id = lease.slot_id
 JOIN policies_policy ON policies_policy.id = lease.policy_id
@@ -34,9 +34,5 @@ def load_own_lease(actor: Actor, lease: UUID) -> Lease:
         raise NotFound
     found = from_row(Lease, values)
     found.slot = from_row(Slot, values)
-    found.policy = from_row(Policy, values)
-    found.policy.own_role = next(values)
-    if found.policy.own_role is None:
-        raise NotFound
-    found.policy.workspace = actor.workspace
+    found.policy = seen_policy(actor, values)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from apps.accounts.actor import Actor
@@ -35,8 +36,11 @@ permission("taxonomies.edit", scope="policies:write", rule=is_workspace_admin)
 permission("policies.edit", scope="policies:write", rule=is_owner)
 
 
+POLICY = f"{columns(Policy)}, {OWN_ROLE}"
+"""What to select, with `own_role_values`, of a policies_policy for `seen_policy`."""
+
 _LOAD = f"""
-SELECT {columns(Policy)}, {OWN_ROLE}, {columns(PolicyVersion)}
+SELECT {POLICY}, {columns(PolicyVersion)}
 FROM policies_policy
 LEFT JOIN policies_policyversion ON policies_policyversion.id = policies_policy.current_version_id
 WHERE policies_policy.workspace_id = %s AND policies_policy.slug = %s
@@ -48,11 +52,17 @@ def load_policy(actor: Actor, slug: str) -> Policy:
     values = first_row(_LOAD, [*own_role_values(actor), actor.workspace.pk, slug])
     if values is None:
         raise NotFound
+    policy = seen_policy(actor, values)
+    if policy.current_version_id is not None:
+        policy.current_version = from_row(PolicyVersion, values)
+    return policy
+
+
+def seen_policy(actor: Actor, values: Iterator[Any]) -> Policy:
+    """The policy in a row's next values, if the actor has a role on it; else NotFound."""
     policy = from_row(Policy, values)
     policy.own_role = next(values)
     if policy.own_role is None:
         raise NotFound
     policy.workspace = actor.workspace
-    if policy.current_version_id is not None:
-        policy.current_version = from_row(PolicyVersion, values)
     return policy
