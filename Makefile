@@ -3,15 +3,24 @@
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null)
 BIN := .venv/bin
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --quiet
+# compiled is what gets imported, a fraction of what gets installed; and only once, whatever the machine's default
+export PYTHONDONTWRITEBYTECODE :=
+# both files name all that they need
+ifdef UV
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes
+else
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes
+endif
 
 run: .venv/installed
 	@exec $(BIN)/python manage.py up
 
-test: .venv/installed
+test: .venv/checkable
 	$(BIN)/python tests/chromium.py
 	$(BIN)/python -m pytest tests -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
-lint: .venv/installed
+lint: .venv/checkable
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy apps guardrails_site
@@ -19,24 +28,29 @@ lint: .venv/installed
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
-format: .venv/installed
+format: .venv/checkable
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/djlint templates --reformat --quiet || true
 
-# one stamp file: made again whenever the pinned versions change
+# two stamp files, each made again whenever its pinned versions change; what only tests and linters
+# need is installed by them, so that the first page does not wait for it
 .venv/installed: requirements.txt
 ifdef UV
 	@test -x $(BIN)/python || $(UV) venv --python 3.11 .venv
-	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.txt
 else
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 endif
+	@$(INSTALL) -r $<
+	@touch $@
+
+.venv/checkable: requirements-dev.txt .venv/installed
+	@$(INSTALL) -r $<
 	@touch $@
 
 requirements:
-	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet requirements.in -o requirements.txt
+	$(COMPILE) requirements.in -o requirements.txt
+	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 
 vendor:
 	cd static/vendor && npm ci --ignore-scripts && node copy.mjs && rm -rf node_modules
