@@ -59,6 +59,7 @@ MIDDLEWARE = [
     "guardrails_site.middleware.SecurityHeaders",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "apps.runtime.express.Express",
     "guardrails_site.middleware.InputGate",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.common.CommonMiddleware",

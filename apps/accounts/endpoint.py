@@ -182,32 +182,27 @@ _made = _Made()
 
 def problem(exc: Exception, context: dict[str, Any]) -> HttpResponse | Response | None:
     """DRF's exception handler: every failure is a problem document without the caller's text."""
-    request = context["request"]._request
-    found = _as_problem(exc)
-    if found.status >= 500:
-        # the message of a database error quotes the data, so only its class is logged
-        logger.error("api_error", extra={"error": type(exc).__name__, "id": request.request_id})
-        if not isinstance(exc, (DataError, IntegrityError, OperationalError)):
-            logger.exception("api_traceback")
+    document = document_of(context["request"]._request, exc)
     # whatever the caller would have liked: a problem is JSON
     context["request"].accepted_renderer = JSONRenderer()
     context["request"].accepted_media_type = JSONRenderer.media_type
     response = Response(
-        problem_document(request, found),
-        status=found.status,
-        content_type="application/problem+json",
+        document, status=document["status"], content_type="application/problem+json"
     )
     if isinstance(exc, (exceptions.NotAuthenticated, exceptions.AuthenticationFailed)):
         response["WWW-Authenticate"] = 'Bearer realm="parapet"'
     return response
 
 
-def document_of(request: Request, exc: Exception) -> dict[str, Any]:
-    """The problem document of one item of a batch that failed."""
+def document_of(request: HttpRequest, exc: Exception) -> dict[str, Any]:
+    """The problem document of what was raised, whose reason stands in the log where it is ours."""
     found = _as_problem(exc)
-    if found.code == "internal":
-        logger.exception("api_traceback")
-    return problem_document(request._request, found)
+    if found.status >= 500:
+        # the message of a database error quotes the data, so only its class is logged
+        logger.error("api_error", extra={"error": type(exc).__name__, "id": request.request_id})  # type: ignore[attr-defined]
+        if not isinstance(exc, (DataError, IntegrityError, OperationalError)):
+            logger.exception("api_traceback")
+    return problem_document(request, found)
 
 
 def _as_problem(exc: Exception) -> Problem:

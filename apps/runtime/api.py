@@ -44,7 +44,7 @@ class Check(CheckEndpoint):
 
     @extend_schema(request=shapes.CheckIn, responses=shapes.CheckedShape)
     def post(self, request: Request) -> Response:
-        return Response(_finished(_check(self.actor, shapes.check_in(request.data))))
+        return Response(shapes.finished(_check(self.actor, shapes.check_in(request.data))))
 
 
 class CheckBatch(CheckEndpoint):
@@ -65,11 +65,11 @@ class CheckBatch(CheckEndpoint):
         for item in given:
             try:
                 budget.spend()
-                results.append(_finished(_check(self.actor, shapes.check_in(item))))
+                results.append(shapes.finished(_check(self.actor, shapes.check_in(item))))
                 errors.append(None)
             except Exception as error:  # one that cannot be judged must not take the others
                 results.append(None)
-                errors.append(document_of(request, error))
+                errors.append(document_of(request._request, error))
         return Response({"results": results, "errors": errors})
 
 
@@ -97,7 +97,7 @@ class CheckStream(CheckEndpoint):
             "action": streamed.action,
             "release": streamed.release,
             "next": streamed.chunks + 1,
-            "check": _finished(streamed.checked) if streamed.checked else None,
+            "check": shapes.finished(streamed.checked) if streamed.checked else None,
         }
         return Response(answer)
 
@@ -110,19 +110,6 @@ def _check(actor: Actor, data: dict[str, Any]) -> Checked:
         policies=data.get("policies"),
         key=data.get("context", {}).get("key", ""),
     )
-
-
-def _finished(checked: Checked) -> dict[str, Any]:
-    """The answer to a finished decision; raises the 503 of one that is not."""
-    answer = shapes.show_checked(checked)
-    if not checked.judgement.finished:
-        raise Problem(
-            f"Not finished: an enforced policy failed. Its advice is to {answer['action']}.",
-            code="not_finished",
-            status=503,
-            extra=answer,
-        )
-    return answer
 
 
 class DecisionList(Endpoint):

@@ -38,13 +38,7 @@ class CheckEndpoint(Endpoint):
 
     def check_throttles(self, request: Request) -> None:
         self.taken = take(self.actor)
-        if self.taken and not self.taken.allowed:
-            raise Problem(
-                f"More than {self.taken.limit} checks a second, and nothing was judged. Wait as "
-                "long as Retry-After says, or ask an admin for a token that may ask more.",
-                code="too_many_checks",
-                status=429,
-            )
+        let_in(self.taken)
 
     def spend(self, checks: int) -> None:
         """Count the other texts of a request whose first one was let in."""
@@ -53,12 +47,8 @@ class CheckEndpoint(Endpoint):
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Response:
         answer = super().finalize_response(request, response, *args, **kwargs)
-        if self.taken:
-            answer["RateLimit-Limit"] = str(self.taken.limit)
-            answer["RateLimit-Remaining"] = str(self.taken.remaining)
-            answer["RateLimit-Reset"] = str(math.ceil(self.taken.wait))
-            if not self.taken.allowed:
-                answer["Retry-After"] = str(math.ceil(self.taken.wait))
+        for name, value in limit_headers(self.taken).items():
+            answer[name] = value
         return answer  # type: ignore[no-any-return]
 
 
@@ -72,6 +62,30 @@ def take(actor: Actor, *, checks: int = 1, anyway: bool = False) -> Taken | None
         return None
     name, rate = _bucket_of(actor)
     return buckets.take(name, rate, checks=checks, anyway=anyway)
+
+
+def let_in(taken: Taken | None) -> None:
+    """Raise the 429 of a check for which there was nothing in the bucket."""
+    if taken and not taken.allowed:
+        raise Problem(
+            f"More than {taken.limit} checks a second, and nothing was judged. Wait as "
+            "long as Retry-After says, or ask an admin for a token that may ask more.",
+            code="too_many_checks",
+            status=429,
+        )
+
+
+def limit_headers(taken: Taken | None) -> dict[str, str]:
+    """What an answer tells of its token's limit."""
+    if taken is None:
+        return {}
+    wait = str(math.ceil(taken.wait))
+    headers = {
+        "RateLimit-Limit": str(taken.limit),
+        "RateLimit-Remaining": str(taken.remaining),
+        "RateLimit-Reset": wait,
+    }
+    return headers if taken.allowed else {**headers, "Retry-After": wait}
 
 
 def refused(token: UUID) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import atexit
 import hmac
-import json
 import logging
 import queue
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
+import orjson
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
 from apps.accounts.models import Workspace
@@ -144,9 +145,11 @@ def _copy(decisions: Sequence[Decision]) -> None:
     ):
         for decision in decisions:
             row = [getattr(decision, field.attname) for field in _FIELDS]
-            copy.write_row(
-                [json.dumps(value) if isinstance(value, list) else value for value in row]
-            )
+            copy.write_row([_json(v) if isinstance(v, list) else v for v in row])
+
+
+def _json(value: list[Any]) -> str:
+    return orjson.dumps(value).decode()
 
 
 _FIELDS = Decision._meta.concrete_fields

@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 from apps.accounts.endpoint import validated
 from apps.base.lists import ListQuery
+from apps.base.problems import Problem
 from apps.policies.serializers import WholeTextField
 from apps.policies.specification import ACTIONS, STAGES
 from apps.runtime.checking import Checked
@@ -68,20 +69,20 @@ class CheckIn(ContentIn):
 _PLAIN = {"stage", "text"}
 
 
-def check_in(data: Any) -> dict[str, Any]:
-    """A check, validated.
-
-    What nearly every call sends, a text and its stage, needs no serializer to be seen right.
-    """
-    plain = isinstance(data, dict) and data.keys() == _PLAIN
-    if (
-        plain
+def is_plain(data: Any) -> bool:
+    """Whether this is a right check of one text and its stage, which nearly every caller sends."""
+    return (
+        isinstance(data, dict)
+        and data.keys() == _PLAIN
         and isinstance(data["stage"], str)
         and data["stage"] in STAGES
         and isinstance(data["text"], str)
-    ):
-        return data
-    return validated(CheckIn, data)
+    )
+
+
+def check_in(data: Any) -> dict[str, Any]:
+    """A check, validated."""
+    return data if is_plain(data) else validated(CheckIn, data)
 
 
 class BatchIn(serializers.Serializer):
@@ -360,6 +361,19 @@ def show_checked(checked: Checked) -> dict[str, Any]:
         "bundle": {"id": checked.bundle.id, "models": checked.bundle.models},
         "recorded": checked.recorded,
     }
+
+
+def finished(checked: Checked) -> dict[str, Any]:
+    """The answer to a finished decision; raises the 503 of one that is not."""
+    answer = show_checked(checked)
+    if not checked.judgement.finished:
+        raise Problem(
+            f"Not finished: an enforced policy failed. Its advice is to {answer['action']}.",
+            code="not_finished",
+            status=503,
+            extra=answer,
+        )
+    return answer
 
 
 def show_decision(decision: Decision) -> dict[str, Any]:
