@@ -96,11 +96,16 @@ class Buckets:
 
     def _find(self, name: UUID) -> tuple[int, bytes, float, float, int]:
         """Where the token's slot lies and what it says; else that of the longest unused near it."""
+        owner = name.bytes
         first = name.int % SLOTS
-        places = [(first + step) % SLOTS * _SLOT.size for step in range(_LOOKED_AT)]
-        slots = [(place, *_SLOT.unpack_from(self._slots, place)) for place in places]
-        own = [slot for slot in slots if slot[1] == name.bytes]
-        return own[0] if own else min(slots, key=lambda slot: slot[3])
+        slots = []
+        for step in range(_LOOKED_AT):
+            place = (first + step) % SLOTS * _SLOT.size
+            slot = (place, *_SLOT.unpack_from(self._slots, place))
+            if slot[1] == owner:
+                return slot
+            slots.append(slot)
+        return min(slots, key=lambda slot: slot[3])
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -86,7 +86,8 @@ def extract(texts: Sequence[str]) -> Counts:
     Any str is accepted, lone surrogates included. Memory beyond the result is bounded by about
     20 MB, or 60 bytes a code point of the longest text. A row does not depend on the others.
     """
-    return concatenate([_count(texts[first:last]) for first, last in _chunks(texts)])
+    counted = [_count(texts[first:last]) for first, last in _chunks(texts)]
+    return counted[0] if len(counted) == 1 else concatenate(counted)
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:

@@ -34,12 +34,11 @@ class Panel:
         self.models = dict(models)
         self.names = tuple(models)
         each = list(models.values())
-        shape = (features.COLUMNS, len(each))
-        squared, weighted = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        # a column's numbers of all models lie side by side: one place in memory to wait for
+        self._table = np.empty((features.COLUMNS, 2, len(each)), np.float32)
         for place, model in enumerate(each):
-            squared[:, place] = model.idf * model.idf
-            weighted[:, place] = model.idf * model.weights
-        self._squared, self._weighted = squared, weighted
+            self._table[:, 0, place] = model.idf * model.idf
+            self._table[:, 1, place] = model.idf * model.weights
         self._intercepts = np.array([model.intercept for model in each])
         self._slopes = np.array([model.slope for model in each])
         self._offsets = np.array([model.offset for model in each])
@@ -70,8 +69,9 @@ class Panel:
         self, columns: NDArray[np.int32], damped: NDArray[np.float32]
     ) -> NDArray[np.float64]:
         """One block's share of the raw scores: its entries scaled to length 1, times weights."""
-        length = (damped * damped) @ self._squared.take(columns, axis=0)
-        dot = (damped @ self._weighted.take(columns, axis=0)).astype(np.float64)
+        rows = self._table.take(columns, axis=0)
+        length = (damped * damped) @ rows[:, 0]
+        dot = (damped @ rows[:, 1]).astype(np.float64)
         return np.divide(dot, np.sqrt(length), out=np.zeros_like(dot), where=length > 0)
 
 
