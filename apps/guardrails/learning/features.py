@@ -40,6 +40,8 @@ _BASE = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xFF51AFD7ED558CCD)
 _MIX_2 = np.uint64(0xC4CEB9FE1A85EC53)
 
+_FIRST_POWERS = np.array([pow(int(_BASE), power, 2**64) for power in range(64)], np.uint64)
+
 # While counting, a text is a uint32 array: the code point, and this bit if it belongs to words.
 _WORD = 1 << 31
 _CODE_POINT = (1 << 21) - 1
@@ -121,9 +123,9 @@ def _fold(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     Also returns how many belong to each text, the space before it included.
     """
     joined = f" {' '.join(texts)} "
-    lengths = np.fromiter((len(text) + 1 for text in texts), np.int64, len(texts))
+    lengths = np.array([len(text) + 1 for text in texts], np.int64)
     if joined.isascii():
-        return _ASCII[np.frombuffer(joined.encode("ascii"), np.uint8)], lengths
+        return _ASCII.take(np.frombuffer(joined.encode("ascii"), np.uint8)), lengths
     raw = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), "<u4")
     pieces = [_fold_piece(raw[start : start + _PIECE]) for start in range(0, len(raw), _PIECE)]
     sizes = np.concatenate([size for _, size in pieces])
@@ -210,13 +212,13 @@ def _collapse(
     Of a run of spaces the last stays: it is the one before a token, and of that token's row.
     """
     row_keys = np.arange(len(lengths), dtype=np.uint32) << np.uint32(_COLUMN_BITS)
-    keys = np.repeat(np.append(row_keys, row_keys[-1:]), np.append(lengths, 1))
-    space = codes == _SPACE
-    surplus = space[:-1] & space[1:]
-    if surplus.any():
-        keep = np.append(~surplus, True)
-        return codes.compress(keep), keys.compress(keep)
-    return codes, keys
+    lengths = lengths.copy()
+    lengths[-1] += 1  # the space at the end
+    keys = row_keys.repeat(lengths)
+    solid = codes != _SPACE
+    keep = np.ones(len(codes), np.bool_)
+    np.logical_or(solid[:-1], solid[1:], out=keep[:-1])
+    return (codes, keys) if keep.all() else (codes.compress(keep), keys.compress(keep))
 
 
 def _keys(codes: NDArray[np.uint32], keys: NDArray[np.uint32]) -> Iterator[NDArray[np.uint32]]:
@@ -227,7 +229,7 @@ def _keys(codes: NDArray[np.uint32], keys: NDArray[np.uint32]) -> Iterator[NDArr
         yield from _run_keys(piece, piece_keys)
         word_hashes, starts = _word_hashes(piece)
         hashes.append(word_hashes)
-        owners.append(piece_keys[starts])
+        owners.append(piece_keys.take(starts))
     if hashes:
         yield from _word_keys(np.concatenate(hashes), np.concatenate(owners))
 
@@ -258,23 +260,32 @@ def _run_keys(codes: NDArray[np.uint32], keys: NDArray[np.uint32]) -> Iterator[N
             continue
         inner = solid[length - 2 : length - 2 + len(hashes)]
         whole = inner if whole is None else whole[: len(hashes)] & inner
-        where = np.flatnonzero(whole)
-        yield _column(hashes[where]) | keys[where]
+        (where,) = whole.nonzero()
+        yield _column(hashes.take(where)) | keys.take(where)
 
 
 def _word_hashes(codes: NDArray[np.uint32]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
     """mix(hash(word)) of each word, and where it begins."""
-    inside = np.flatnonzero(codes >= _WORD)
+    word = codes >= _WORD
+    (inside,) = word.nonzero()
     if not len(inside):
         return np.zeros(0, np.uint64), inside
-    starts = np.append(0, np.flatnonzero(inside[1:] - inside[:-1] != 1) + 1)
-    lengths = np.diff(starts, append=len(inside))
-    powers = np.full(int(lengths.max()), _BASE, np.uint64)
+    # a space stands first and last
+    starts = np.greater(word[1:], word[:-1]).nonzero()[0] + 1
+    lengths = np.less(word[1:], word[:-1]).nonzero()[0] + 1
+    lengths -= starts
+    terms = _powers(int(lengths.max())).take(inside - starts.repeat(lengths))
+    terms *= codes.take(inside) & _CODE_POINT
+    return _mix(np.add.reduceat(terms, lengths.cumsum() - lengths)), starts
+
+
+def _powers(count: int) -> NDArray[np.uint64]:
+    """BASE**j for at least j < count."""
+    if count <= len(_FIRST_POWERS):
+        return _FIRST_POWERS
+    powers = np.full(count, _BASE, np.uint64)
     powers[0] = 1
-    powers = np.multiply.accumulate(powers)
-    terms = powers[_within(lengths)]
-    terms *= codes[inside] & _CODE_POINT
-    return _mix(np.add.reduceat(terms, starts)), inside[starts]
+    return np.multiply.accumulate(powers)
 
 
 def _word_keys(
@@ -282,25 +293,27 @@ def _word_keys(
 ) -> Iterator[NDArray[np.uint32]]:
     """Keys of the words and of the pairs of neighbours in one text."""
     yield _upper(hashes) | keys
-    neighbours = np.flatnonzero(keys[1:] == keys[:-1])
-    pairs = hashes[neighbours] * _BASE
-    pairs += hashes[neighbours + 1]
-    yield _column(pairs) | keys[neighbours]
+    (neighbours,) = np.equal(keys[1:], keys[:-1]).nonzero()
+    pairs = hashes.take(neighbours) * _BASE
+    pairs += hashes.take(neighbours + 1)
+    yield _column(pairs) | keys.take(neighbours)
 
 
 def _tally(keys: NDArray[np.uint32], rows: int) -> Counts:
     """Counts equal keys."""
     keys.sort()
-    starts = np.flatnonzero(keys[1:] != keys[:-1])
-    starts += 1
-    starts = np.concatenate([np.zeros(min(1, len(keys)), np.intp), starts])
-    distinct = keys[starts]
-    counts = np.diff(starts, append=len(keys))
+    first = np.ones(len(keys), np.bool_)
+    np.not_equal(keys[1:], keys[:-1], out=first[1:])
+    (starts,) = first.nonzero()
+    distinct = keys.take(starts)
+    counts = np.empty(len(starts), np.float32)
+    counts[:-1] = starts[1:] - starts[:-1]
+    counts[-1:] = len(keys) - starts[-1:]
     bounds = np.arange(rows + 1, dtype=np.uint32) << _COLUMN_BITS
     return Counts(
-        np.searchsorted(distinct, bounds).astype(np.int64),
+        distinct.searchsorted(bounds).astype(np.int64),
         (distinct & (COLUMNS - 1)).astype(np.int32),
-        counts.astype(np.float32),
+        counts,
     )
 
 
@@ -544,8 +557,9 @@ def dot(
 def damp(counts: NDArray[np.float32]) -> NDArray[np.float32]:
     """1 + log(count) by table, so that no processor's vector logarithm has a say; a new array."""
     damped = _DAMPED.take(counts.astype(np.int32), mode="clip")
-    large = np.flatnonzero(counts >= len(_DAMPED))
-    damped[large] = [1.0 + math.log(count) for count in counts[large].tolist()]
+    if counts.max(initial=0) >= len(_DAMPED):
+        (large,) = (counts >= len(_DAMPED)).nonzero()
+        damped[large] = [1.0 + math.log(count) for count in counts[large].tolist()]
     return damped
 
 

@@ -11,6 +11,7 @@ with length (bench/long_texts.py prints both, and what is lost against a text th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,21 +46,20 @@ class Panel:
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """c of each text by each model, in [0, 1]; (texts, models)."""
-        pieces, owners = _pieces(texts)
+        pieces, numbers = _pieces(texts)
         margins = self._margins(features.extract(pieces))
-        numbers = np.bincount(owners, minlength=len(texts))
-        margins -= np.log(numbers[owners])[:, None]
-        starts = np.cumsum(numbers) - numbers
-        return _sigmoid(np.maximum.reduceat(margins, starts, axis=0))
+        if len(pieces) > len(texts):
+            margins -= np.log(numbers).repeat(numbers)[:, None]
+            margins = np.maximum.reduceat(margins, numbers.cumsum() - numbers, axis=0)
+        return _sigmoid(margins)
 
     def _margins(self, counts: features.Counts) -> NDArray[np.float64]:
         """The calibrated log odds of each row by each model."""
         margins = np.empty((counts.rows, len(self.names)))
-        for row in range(counts.rows):
-            first, last = counts.offsets[row], counts.offsets[row + 1]
+        for row, (first, last) in enumerate(pairwise(counts.offsets.tolist())):
             columns = counts.columns[first:last]
             damped = features.damp(counts.counts[first:last])
-            words = int(np.searchsorted(columns, features.BLOCK))
+            words = int(columns.searchsorted(features.BLOCK))
             raw = self._block(columns[:words], damped[:words])
             raw += self._block(columns[words:], damped[words:])
             margins[row] = self._slopes * (raw + self._intercepts) + self._offsets
@@ -76,14 +76,9 @@ class Panel:
 
 
 def _pieces(texts: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """Each text, followed by its windows if it is long; and of which text each piece is."""
-    pieces: list[str] = []
-    owners: list[int] = []
-    for number, text in enumerate(texts):
-        here = [text, *windows(text)]
-        pieces += here
-        owners += [number] * len(here)
-    return pieces, np.array(owners, np.int64)
+    """Each text, followed by its windows if it is long; and how many pieces each text has."""
+    each = [[text, *windows(text)] for text in texts]
+    return [piece for here in each for piece in here], np.array(list(map(len, each)), np.int64)
 
 
 def windows(text: str) -> list[str]:
