@@ -137,7 +137,7 @@ def keep(batch: Sequence[Row], *, dropped: int = 0) -> None:
 
 
 def _copy(decisions: Sequence[Decision]) -> None:
-    """COPY, row by row: putting one large INSERT together would keep other threads waiting."""
+    """COPY, row by row: one large INSERT would keep the threads that answer waiting."""
     with (
         connection.cursor() as cursor,
         connection.wrap_database_errors,
@@ -146,6 +146,7 @@ def _copy(decisions: Sequence[Decision]) -> None:
         for decision in decisions:
             row = [getattr(decision, field.attname) for field in _FIELDS]
             copy.write_row([_json(v) if isinstance(v, list) else v for v in row])
+            time.sleep(0)  # a thread that answers goes first
 
 
 def _json(value: list[Any]) -> str:
