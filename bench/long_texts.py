@@ -7,6 +7,8 @@ scored whole, and cut exactly where its pieces were joined, which no one knows o
 what the served threshold, chosen on single texts, does to long ones.
 
     python bench/long_texts.py FOLDER [--sets openai_moderation_sexual xstest_refusal ...]
+        [--filler xstest_refusal]   # good texts of another set: ordinary ones, where a set's own
+                                    # are chosen to be hard to tell from what violates
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import json
 import random
 import sys
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -73,9 +76,13 @@ def caught(bad: NDArray[np.float64], good: NDArray[np.float64]) -> float:
     return float(np.mean(bad > np.quantile(good, 1 - RATE)))
 
 
-def one(folder: Path, name: str) -> None:
+def read(folder: Path, name: str) -> list[dict[str, Any]]:
     with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
+        return [json.loads(line) for line in file]
+
+
+def one(folder: Path, name: str, other: str) -> None:
+    rows = read(folder, name)
     draw = random.Random(7)
     draw.shuffle(rows)
     train, test = rows[: min(len(rows) // 2, 2_000)], rows[len(rows) // 2 :]
@@ -85,6 +92,8 @@ def one(folder: Path, name: str) -> None:
     bad = [row["text"] for row in test if row["label"] == 1][:MOST]
     # the good halves do not overlap: what a long text is made of is not what sets the line
     line, filler = good[: len(good) // 2], good[len(good) // 2 :]
+    if other:
+        filler = [row["text"] for row in read(folder, other) if row["label"] == 0]
     alone_good, alone_bad = judges.score(line)[:, 0], judges.score(bad)[:, 0]
     good_parts = [long_text(filler, draw) for _ in range(MOST)]
     bad_parts = [long_text(filler, draw, text) for text in bad]
@@ -121,9 +130,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where the data sets are")
     parser.add_argument("--sets", nargs="*", default=SETS)
+    parser.add_argument("--filler", default="", help="the set whose good texts fill; else its own")
     given = parser.parse_args()
     for name in given.sets:
-        one(given.folder, name)
+        one(given.folder, name, given.filler)
 
 
 if __name__ == "__main__":
