@@ -4,9 +4,9 @@ PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null)
 BIN := .venv/bin
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --quiet
-# compiled is what gets imported, a fraction of what gets installed; and only once, whatever the machine's default
+# what is imported is compiled, once, whatever the machine's default; most packages never are
 export PYTHONDONTWRITEBYTECODE :=
-# both files name all that they need
+# each file names all that it needs
 ifdef UV
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes
 else

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.http import HttpRequest
 from django.middleware.csrf import CsrfViewMiddleware
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
@@ -14,16 +15,22 @@ from apps.accounts.actor import Actor
 from apps.accounts.tokens import actor_of, known_actor_of
 
 
+def bearer_key(request: HttpRequest | Request) -> str | None:
+    """What the Authorization header brings as a bearer's key; None where it is none."""
+    kind, _, key = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+    return key.strip() if kind.lower() == "bearer" else None
+
+
 class BearerToken(BaseAuthentication):
     """Authorization: Bearer gk_..., never in the URL."""
 
     find = staticmethod(actor_of)
 
     def authenticate(self, request: Request) -> tuple[Actor, None] | None:
-        kind, _, key = request.headers.get("Authorization", "").partition(" ")
-        if kind.lower() != "bearer":
+        key = bearer_key(request)
+        if key is None:
             return None
-        actor = self.find(key.strip())
+        actor = self.find(key)
         if actor is None:
             raise AuthenticationFailed("This token is not valid (any more); ask for a new one.")
         return actor, None

@@ -200,8 +200,8 @@ def document_of(request: HttpRequest, exc: Exception) -> dict[str, Any]:
     if found.status >= 500:
         # the message of a database error quotes the data, so only its class is logged
         logger.error("api_error", extra={"error": type(exc).__name__, "id": request.request_id})  # type: ignore[attr-defined]
-        if not isinstance(exc, (DataError, IntegrityError, OperationalError)):
-            logger.exception("api_traceback")
+    if found.code == "internal":
+        logger.exception("api_traceback")
     return problem_document(request, found)
 
 

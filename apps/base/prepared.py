@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeVar
 
+from django.core.exceptions import FieldDoesNotExist
 from django.db import connection
 from django.db.backends.postgresql.base import ServerBindingCursor
 from django.db.models import Field, Model
@@ -67,5 +68,7 @@ def from_row(model: type[M], values: Iterator[Any], names: Sequence[str] = ()) -
 @lru_cache(maxsize=64)
 def _fields(model: type[Model], names: tuple[str, ...]) -> list[Field[Any, Any]]:
     """In the order of the model, as from_db wants them."""
-    fields = model._meta.concrete_fields
-    return [field for field in fields if not names or field.attname in names]
+    fields = {field.attname: field for field in model._meta.concrete_fields}
+    if unknown := set(names) - fields.keys():
+        raise FieldDoesNotExist(f"{model.__name__} has no {', '.join(sorted(unknown))}.")
+    return [field for name, field in fields.items() if not names or name in names]

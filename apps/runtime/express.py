@@ -11,14 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
-from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from apps.accounts.actor import Actor
+from apps.accounts.authentication import bearer_key
 from apps.accounts.endpoint import document_of
 from apps.accounts.permissions import allowed
 from apps.accounts.tokens import known_actor_of
-from apps.base.gate import MAXIMUM_JSON_BYTES, parse_json
+from apps.base.gate import parse_json
 from apps.base.problems import Problem
 from apps.runtime import serializers as shapes
 from apps.runtime.checking import check
@@ -26,6 +25,8 @@ from apps.runtime.endpoint import let_in, limit_headers, take
 
 PATH = "/api/v1/check"
 JSON = "application/json"
+MOST_BYTES = 2**17
+_JSON_IN_UTF8 = frozenset({JSON, f"{JSON}; charset=utf-8", f"{JSON};charset=utf-8"})
 _UNUSUAL = frozenset({"HTTP_TRANSFER_ENCODING", "HTTP_IDEMPOTENCY_KEY"})
 
 
@@ -36,41 +37,53 @@ class Express:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        answer = None
         if request.path_info == PATH and _usual(request):
-            actor = _caller(request)
-            content = _content(request) if actor else None
-            if actor and content:
-                return _answer(request, actor, content)
-        return self.get_response(request)
+            answer = _answer(request)
+        return self.get_response(request) if answer is None else answer
 
 
 def _usual(request: HttpRequest) -> bool:
     """Whether nothing but the token and the body needs to be looked at."""
     sent = request.META
     length = sent.get("CONTENT_LENGTH") or ""
-    accepted = sent.get("HTTP_ACCEPT", "*/*")
-    charset = (request.content_params or {}).get("charset", "utf-8")
     return (
         request.method == "POST"
-        and request.content_type == JSON
-        and charset.lower() == "utf-8"
+        and sent.get("CONTENT_TYPE", "").lower() in _JSON_IN_UTF8
         and length.isdecimal()
-        and 0 < int(length) <= MAXIMUM_JSON_BYTES
+        and len(length) <= len(str(MOST_BYTES))
+        and 0 < int(length) <= MOST_BYTES
         and not sent.get("QUERY_STRING")
-        and ("*/*" in accepted or JSON in accepted)
+        and _takes_json(sent.get("HTTP_ACCEPT", "*/*"))
         and _UNUSUAL.isdisjoint(sent)
         and bool(request.get_host())  # raises where the host is none of ours
     )
 
 
-def _caller(request: HttpRequest) -> Actor | None:
-    """Who brings a token that may check."""
-    kind, _, key = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+def _takes_json(accept: str) -> bool:
+    """Whether plain JSON is among what a caller takes; JSON may be asked for indented, too."""
+    kinds = {kind.strip() for kind in accept[:1000].split(",")}
+    return not kinds.isdisjoint(("*/*", JSON)) and "indent" not in accept
+
+
+def _answer(request: HttpRequest) -> HttpResponse | None:
+    """The answer; None where the route has to say what is missing."""
+    taken = None
     try:
-        actor = known_actor_of(key.strip()) if kind.lower() == "bearer" else None
-    except DatabaseError:
-        return None
-    return actor if allowed(actor, "check.run") else None
+        actor = known_actor_of(bearer_key(request) or "")
+        content = _content(request) if allowed(actor, "check.run") else None
+        if actor is None or content is None:
+            return None
+        taken = take(actor)
+        let_in(taken)
+        checked = check(actor, stage=content["stage"], content=content)
+        status, media_type, body = 200, JSON, orjson.dumps(shapes.finished(checked))
+    except Exception as error:  # what it is, the route would say in the same words
+        document = document_of(request, error)
+        status, media_type = document["status"], "application/problem+json"
+        body = orjson.dumps(document)
+    headers = {"Content-Length": str(len(body)), **limit_headers(taken)}
+    return HttpResponse(body, media_type, status=status, headers=headers)
 
 
 def _content(request: HttpRequest) -> dict[str, Any] | None:
@@ -80,17 +93,3 @@ def _content(request: HttpRequest) -> dict[str, Any] | None:
     except Problem:
         return None
     return data if shapes.is_plain(data) else None
-
-
-def _answer(request: HttpRequest, actor: Actor, content: dict[str, Any]) -> HttpResponse:
-    taken = take(actor)
-    try:
-        let_in(taken)
-        answer = shapes.finished(check(actor, stage=content["stage"], content=content))
-        status, media_type = 200, JSON
-    except Exception as error:  # what it is, the route would say in the same words
-        answer = document_of(request, error)
-        status, media_type = answer["status"], "application/problem+json"
-    return HttpResponse(
-        orjson.dumps(answer), media_type, status=status, headers=limit_headers(taken)
-    )

@@ -106,7 +106,7 @@ class Recorder:
                 logger.warning("decisions_wait", extra={"error": type(error).__name__})
                 time.sleep(pause)
                 pause = min(pause * 2, 5.0)
-            except DatabaseError:
+            except (DatabaseError, TypeError):  # one row that cannot be written
                 if len(batch) == 1:
                     self._drop()
                     return

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import OperationalError
 from django.http import HttpResponse
 from django.test import Client, override_settings
 
+from apps.accounts import tokens
 from apps.runtime import api, endpoint, express
 from apps.runtime.limits import Taken
 from tests import factories
@@ -20,7 +22,7 @@ GOOD = {"stage": "output", "text": "Ask a nurse."}
 BAD = {"stage": "output", "text": "Take two tablets."}
 ROUTE_ONLY = [m for m in settings.MIDDLEWARE if m != "apps.runtime.express.Express"]
 OF_THE_MOMENT = ("decision_id", "latency_ms", "request_id")
-OWN_HEADERS = {"X-Request-Id", "Content-Length", "RateLimit-Remaining", "Allow"}
+OWN_HEADERS = {"X-Request-Id", "RateLimit-Remaining", "Allow"}
 
 BODIES: dict[str, Any] = {
     "good": GOOD,
@@ -40,6 +42,7 @@ BODIES: dict[str, Any] = {
     "a list": [GOOD],
     "no JSON": b"{",
     "no UTF-8": b'{"stage": "output", "text": "\xff"}',
+    "a long body": {**GOOD, "text": "\u00e9" * 30_000},
     "a name twice": b'{"stage": "output", "text": "a", "text": "b"}',
     "too deep": b"[" * 200,
     "nothing": b"",
@@ -51,6 +54,12 @@ REQUESTS: dict[str, dict[str, str]] = {
     "charset said": {"Content-Type": "application/json; charset=UTF-8"},
     "a page wanted": {"Accept": "text/html"},
     "JSON wanted": {"Accept": "application/json"},
+    "JSON among others wanted": {"Accept": "application/json, text/plain, */*"},
+    "indented JSON wanted": {"Accept": "application/json; indent=4"},
+    "what only looks like JSON wanted": {"Accept": "application/json-seq"},
+    "a long list wanted": {"Accept": "text/html, " * 900 + "*/*"},
+    "a long media type": {"Content-Type": "application/json; x=" + "y" * 300},
+    "a scheme without a key": {"Authorization": "Bearer"},
     "chunked": {"Transfer-Encoding": "chunked"},
     "another host": {"Host": "evil.example"},
     "no such token": {"Authorization": "Bearer gk_x_y_z"},
@@ -66,6 +75,8 @@ def told(response: HttpResponse) -> tuple[int, Any, dict[str, str]]:
         data = json.loads(body)
         body = {name: value for name, value in data.items() if name not in OF_THE_MOMENT}
     headers = {n: v for n, v in response.headers.items() if n not in OWN_HEADERS}
+    said = headers.pop("Content-Length", "none")
+    headers["Length"] = "right" if said == str(len(response.content)) else said
     return response.status_code, body, headers
 
 
@@ -125,6 +136,21 @@ def test_a_failure_of_ours_is_told_as_by_the_route(
     here, there = both(space.api.key, GOOD)
     assert here == there
     assert (here[0], "secret" in str(here[1])) == (500, False)
+
+
+def test_a_database_that_is_away_is_told_as_by_the_route(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = space.api.key
+
+    def fail(prefix: str) -> None:
+        raise OperationalError("a secret address")
+
+    tokens._known.clear()
+    monkeypatch.setattr(tokens, "_find", fail)
+    here, there = both(key, GOOD)
+    assert here == there
+    assert (here[0], "secret" in str(here[1])) == (503, False)
 
 
 def test_a_usual_check_does_not_reach_the_route_and_is_on_record_once(
