@@ -51,7 +51,8 @@ class Buckets:
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
-            _make_room(self._file)
+            with _alone(self._file):
+                _make_room(self._file)
         except OSError:
             os.close(self._file)
             raise
@@ -110,16 +111,24 @@ class Buckets:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """A thread of this process at a time, and a process of this machine at a time."""
-        with self._lock:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
+        with self._lock, _alone(self._file):
+            yield
+
+
+@contextmanager
+def _alone(file: int) -> Iterator[None]:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _make_room(file: int) -> None:
-    """Write the file in full: a map of what has no place on the disk would kill its process."""
+    """Write the file in full: a map of what has no place on the disk would kill its process.
+
+    One process at a time: another may have buckets in it already.
+    """
     found = os.fstat(file)
     if found.st_uid != os.geteuid() or found.st_nlink != 1:
         raise OSError("The file of the limits is not this user's alone.")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -124,6 +126,25 @@ def test_processes_share_a_bucket(tmp_path: Path) -> None:
         subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) for _ in range(3)
     ]
     assert sum(int(process.communicate()[0]) for process in running) == 200
+
+
+def test_the_second_to_open_the_file_does_not_empty_the_buckets_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, look = tmp_path / "limits", os.fstat
+    first = threading.Thread(target=lambda: Buckets(path).take(NAME, 5, checks=4, now=100.0))
+
+    def look_while_another_opens(file: int) -> os.stat_result:
+        monkeypatch.setattr(os, "fstat", look)
+        found = look(file)
+        first.start()
+        first.join(0.5)
+        return found
+
+    monkeypatch.setattr(os, "fstat", look_while_another_opens)
+    second = Buckets(path)
+    first.join()
+    assert second.take(NAME, 5, now=100.0).remaining == 5
 
 
 def test_an_answer_tells_the_limit(space: Space) -> None:
