@@ -26,6 +26,7 @@ from apps.runtime.endpoint import let_in, limit_headers, take
 PATH = "/api/v1/check"
 JSON = "application/json"
 MOST_BYTES = 2**17
+"""Of a body; a larger one goes to the route, which asks its token's limit before it reads it."""
 _JSON_IN_UTF8 = frozenset({JSON, f"{JSON}; charset=utf-8", f"{JSON};charset=utf-8"})
 _UNUSUAL = frozenset({"HTTP_TRANSFER_ENCODING", "HTTP_IDEMPOTENCY_KEY"})
 
