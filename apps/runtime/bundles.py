@@ -21,7 +21,7 @@ from django.db import DatabaseError, connection
 
 from apps.accounts.models import Workspace
 from apps.accounts.tokens import forget_known
-from apps.base.prepared import prepared
+from apps.base.prepared import first_row
 from apps.base.problems import Problem
 from apps.guardrails.assembling import (
     Parts,
@@ -238,11 +238,11 @@ def _renew(workspace: Workspace) -> _Kept:
 
 
 def _sequence(workspace: Workspace) -> int:
-    with prepared(), connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT sequence FROM accounts_audithead WHERE workspace_id = %s", [workspace.pk]
-        )
-        return int(cursor.fetchone()[0])
+    row = first_row(
+        "SELECT sequence FROM accounts_audithead WHERE workspace_id = %s", [workspace.pk]
+    )
+    assert row is not None
+    return int(next(row))
 
 
 def _state(workspace: Workspace) -> list[tuple[Any, ...]]:
