@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from apps.guardrails.learning import calibration, classifier, features, panel
+from apps.guardrails.learning import calibration, classifier, features, long_texts, panel
 from apps.guardrails.learning.artifact import Model
 from apps.guardrails.learning.panel import Panel
 
@@ -42,7 +42,11 @@ def trained(texts: list[str], violates: NDArray[np.bool_]) -> Model:
     frequency = features.document_frequency(counts)
     learned = classifier.learn(counts, violates, range(len(texts)), frequency, len(texts), seed=1)
     slope, offset = calibration.fit_sigmoid(learned.scores, violates)
-    return Model(learned.idf, learned.linear.weights, learned.linear.intercept, slope, offset, 0.5)
+    exponent = long_texts.exponent(
+        learned.folds, ~violates, lambda rows: [texts[row] for row in rows], slope=slope, seed=1
+    )
+    linear = learned.linear
+    return Model(learned.idf, linear.weights, linear.intercept, slope, offset, 0.5, exponent)
 
 
 def long_text(good: list[str], draw: random.Random, inside: str = "") -> list[str]:
@@ -116,7 +120,8 @@ def one(folder: Path, name: str, other: str) -> None:
     )
     print(
         f"  at the threshold of single texts windows stop {np.mean(good_windows > served):.1%} of"
-        f" good long texts and catch {np.mean(bad_windows > served):.2f}; uncorrected they would"
+        f" good long texts and catch {np.mean(bad_windows > served):.2f} (exponent"
+        f" {judges.models[name].length_exponent:.2f}); uncorrected they would"
         f" stop {np.mean(_uncorrected(judges, long_good) > served):.0%}"
     )
 

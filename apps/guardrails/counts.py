@@ -7,6 +7,7 @@ from uuid import UUID
 
 import numpy as np
 from django.db import connection, transaction
+from django.db.models.functions import Left
 from numpy.typing import NDArray
 from psycopg.pq import Format
 
@@ -75,6 +76,12 @@ def example_counts(examples: Sequence[UUID]) -> features.Counts:
     for start in range(0, len(missing), _CHUNK):
         blobs.update(_extract(missing[start : start + _CHUNK]))
     return features.unpack([blobs[pk] for pk in examples])
+
+
+def beginnings(examples: Sequence[UUID], length: int) -> list[str]:
+    """The first code points of these examples' texts, in this order."""
+    texts = dict(Example.objects.filter(pk__in=examples).values_list("pk", Left("output", length)))
+    return [texts[pk] for pk in examples]
 
 
 def keep_recent_counts(policy: Policy, sequence: int) -> int:

@@ -31,8 +31,8 @@ from apps.evidence import cases
 from apps.evidence.promoting import candidate
 from apps.evidence.services import evaluate
 from apps.guardrails import artifacts
-from apps.guardrails.counts import document_counts, example_counts
-from apps.guardrails.learning import calibration, classifier, features, threshold
+from apps.guardrails.counts import beginnings, document_counts, example_counts
+from apps.guardrails.learning import calibration, classifier, features, long_texts, threshold
 from apps.guardrails.learning.artifact import Model
 from apps.guardrails.models import ModelVersion
 from apps.guardrails.services import (
@@ -125,6 +125,7 @@ def _fit(run: TrainingRun, frozen: Frozen) -> ModelVersion:
     slope, offset = calibration.fit_sigmoid(learned.scores[random], frozen.violates[random])
     probabilities = calibration.apply_sigmoid(learned.scores, slope, offset)
     choice = threshold.choose(probabilities[random], frozen.violates[random], _targets(policy))
+    _say(run, 0.85, "looking at held-out texts as parts of long ones")
     model = Model(
         idf=learned.idf,
         weights=learned.linear.weights,
@@ -132,6 +133,7 @@ def _fit(run: TrainingRun, frozen: Frozen) -> ModelVersion:
         slope=slope,
         offset=offset,
         threshold=choice.threshold,
+        length_exponent=_length_exponent(run, frozen, learned, random, slope),
         extractor_version=features.EXTRACTOR_VERSION,
     )
     _say(run, 0.9, "writing the model")
@@ -153,6 +155,7 @@ def _fit(run: TrainingRun, frozen: Frozen) -> ModelVersion:
         **chosen,
         report={
             **_report(frozen, probabilities, random, slope, offset),
+            "length_exponent": model.length_exponent,
             "refusal": _refusal(learned.linear.converged, slope),
             # what a threshold chosen by hand gives way to
             "choice": chosen,
@@ -182,6 +185,21 @@ def _learn(run: TrainingRun, frozen: Frozen, texts: features.Counts) -> classifi
             "All violating or all complying labels come from one group of near twins; "
             "label texts that differ more."
         ) from None
+
+
+def _length_exponent(
+    run: TrainingRun,
+    frozen: Frozen,
+    learned: classifier.Learned,
+    random: NDArray[np.bool_],
+    slope: float,
+) -> float:
+    def read(rows: NDArray[np.intp]) -> list[str]:
+        return beginnings([frozen.rows[row].example for row in rows], long_texts.MOST)
+
+    return long_texts.exponent(
+        learned.folds, random & ~frozen.violates, read, slope=slope, seed=run.seed
+    )
 
 
 def _freeze(run: TrainingRun) -> Frozen:

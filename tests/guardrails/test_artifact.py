@@ -24,6 +24,7 @@ MODEL = Model(
     slope=1.7,
     offset=-0.3,
     threshold=0.42,
+    length_exponent=0.6,
 )
 GOOD = artifact.to_bytes(MODEL)
 METADATA = json.loads(np.load(io.BytesIO(GOOD))["metadata"].tobytes())
@@ -33,10 +34,18 @@ def test_round_trip() -> None:
     model = artifact.from_bytes(GOOD, sha256=artifact.digest(GOOD))
     assert np.array_equal(model.idf, MODEL.idf)
     assert np.array_equal(model.weights, MODEL.weights)
-    numbers = ("intercept", "slope", "offset", "threshold", "extractor_version")
+    numbers = ("intercept", "slope", "offset", "threshold", "length_exponent", "extractor_version")
     assert all(getattr(model, name) == getattr(MODEL, name) for name in numbers)
     assert artifact.to_bytes(model) == GOOD, "the same model, the same bytes"
     assert len(artifact.digest(GOOD)) == 64
+
+
+def test_a_model_of_format_1_takes_the_pieces_of_a_long_text_as_independent() -> None:
+    older = {**METADATA, "format": "parapet model 1"}
+    del older["length_exponent"]
+    data = npz(metadata=np.frombuffer(json.dumps(older).encode(), np.uint8))
+    model = artifact.from_bytes(data, sha256=artifact.digest(data))
+    assert (model.length_exponent, model.threshold) == (1, MODEL.threshold)
 
 
 def test_numpy_can_read_it_without_pickle() -> None:
@@ -143,12 +152,14 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "infinite IDF": (lambda: npz(idf=with_value(MODEL.idf, np.inf)), "finite"),
     "future extractor": (lambda: described(extractor_version=2), "extractor version 2"),
     "extractor version True": (lambda: described(extractor_version=True), "extractor version"),
-    "other format": (lambda: described(format="parapet model 2"), "another format"),
+    "other format": (lambda: described(format="parapet model 3"), "another format"),
     "extra metadata": (lambda: described(more=1), "expected names"),
     "NaN slope": (lambda: described(slope=float("nan")), "finite"),
     "text slope": (lambda: described(slope="1"), "not a number"),
     "threshold of 0": (lambda: described(threshold=0.0), "threshold"),
     "threshold above 1": (lambda: described(threshold=1.5), "threshold"),
+    "exponent of another sign": (lambda: described(length_exponent=-0.1), "length exponent"),
+    "no exponent": (lambda: described(length_exponent=None), "not a number"),
     "metadata no object": (lambda: npz(metadata=np.frombuffer(b"[]", np.uint8)), "expected names"),
     "metadata no JSON": (lambda: npz(metadata=np.frombuffer(b"\xff{", np.uint8)), "not JSON"),
     "metadata too long": (lambda: npz(metadata=np.zeros(5000, np.uint8)), "shape"),

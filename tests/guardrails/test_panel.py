@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,9 +59,11 @@ def test_a_short_text_has_no_windows() -> None:
     assert windows("x" * (LONG - 1)) == []
 
 
-def test_a_long_text_has_the_highest_odds_of_its_pieces_shared_out() -> None:
-    panel, long = Panel({"a": model(1)}), text(2, 2 * LONG)
+@pytest.mark.parametrize("exponent", [1.0, 0.4])
+def test_a_long_text_has_the_highest_odds_of_its_pieces_shared_out(exponent: float) -> None:
+    panel = Panel({"a": replace(model(1), length_exponent=exponent)})
+    long = text(2, 2 * LONG)
     pieces = windows(long)
     (whole,), *parts = panel._margins(features.extract([long, *pieces])).tolist()
-    highest = max(whole, *(margin for (margin,) in parts)) - math.log(1 + len(pieces))
+    highest = max(whole, *(margin for (margin,) in parts)) - exponent * math.log(1 + len(pieces))
     assert panel.score([long])[0, 0] == pytest.approx(1 / (1 + math.exp(-highest)))

@@ -27,9 +27,11 @@ from apps.guardrails.learning import calibration, features
 MAXIMUM_BYTES = 200 * 2**20
 """Cap on a model's file, and on what it says it unpacks to."""
 
-_FORMAT = "parapet model 1"
-_NUMBERS = ("intercept", "slope", "offset", "threshold")
+_FORMAT = "parapet model 2"
+_NUMBERS = ("intercept", "slope", "offset", "threshold", "length_exponent")
 _METADATA_KEYS = {"format", "extractor_version", *_NUMBERS}
+# format 1 had no exponent: as with 1 of today
+_OLDER = {"format": "parapet model 1", "length_exponent": 1.0}
 _MEMBERS = ("idf.npy", "weights.npy", "metadata.npy")
 _MAXIMUM_METADATA = 4096
 _OLDEST_DATE = (1980, 1, 1, 0, 0, 0)
@@ -55,6 +57,7 @@ class Model:
     intercept: of the raw score.
     slope, offset: of the calibration; the slope is positive for a model that may be served.
     threshold: in (0, 1]; a text is flagged when c >= threshold, and 1 flags nothing.
+    length_exponent: in [0, 1]; the odds of a long text's n pieces are divided by n to this power.
     extractor_version: features.EXTRACTOR_VERSION when it was trained.
     """
 
@@ -64,6 +67,7 @@ class Model:
     slope: float
     offset: float
     threshold: float
+    length_exponent: float = 1.0
     extractor_version: int = features.EXTRACTOR_VERSION
 
 
@@ -188,6 +192,8 @@ def _metadata(array: NDArray[np.uint8]) -> dict[str, Any]:
         metadata = json.loads(array.tobytes())
     except (ValueError, RecursionError) as error:
         raise ArtifactRefused("The model's metadata is not JSON.") from error
+    if isinstance(metadata, dict) and metadata.get("format") == _OLDER["format"]:
+        metadata = {**_OLDER, **metadata, "format": _FORMAT}
     if not isinstance(metadata, dict) or metadata.keys() != _METADATA_KEYS:
         raise ArtifactRefused("The model's metadata has not the expected names.")
     if metadata.pop("format") != _FORMAT:
@@ -204,4 +210,6 @@ def _metadata(array: NDArray[np.uint8]) -> dict[str, Any]:
         raise ArtifactRefused("A number of the model is not finite.")
     if not 0 < metadata["threshold"] <= 1:
         raise ArtifactRefused("The model's threshold is not between 0 and 1.")
+    if not 0 <= metadata["length_exponent"] <= 1:
+        raise ArtifactRefused("The model's length exponent is not between 0 and 1.")
     return metadata

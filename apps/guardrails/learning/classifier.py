@@ -29,6 +29,7 @@ RECIPE: dict[str, str | int | float] = {
     "folds": 5,
     "folds_from_3000": 3,
     "calibration": "sigmoid",
+    "long_texts": "odds of the highest of n pieces / n ** exponent, exponent learnt",
 }
 """What a trained model depends on besides its data; JSON-able, part of the configuration's hash."""
 
@@ -101,17 +102,38 @@ def fit(
 
 
 @dataclass(frozen=True, eq=False)
+class Fold:
+    """A classifier fitted without some rows, nor their groups, and what it says of them.
+
+    rows: the numbers of the rows held out.
+    scores: their raw scores, (rows held out).
+    idf: float32 (COLUMNS), of the population without them.
+    """
+
+    rows: NDArray[np.intp]
+    scores: NDArray[np.float64]
+    linear: Linear
+    idf: NDArray[np.float32]
+
+    def score(self, counts: features.Counts) -> NDArray[np.float64]:
+        """Raw scores of any other texts."""
+        return _raw(counts, self.linear, self.idf)
+
+
+@dataclass(frozen=True, eq=False)
 class Learned:
     """What the labels teach.
 
     linear: the classifier fitted on all of them, over the counts weighed by idf.
     idf: float32 (COLUMNS).
     scores: the raw score of each row by a classifier that saw neither it nor its group; (rows).
+    folds: those classifiers.
     """
 
     linear: Linear
     idf: NDArray[np.float32]
     scores: NDArray[np.float64]
+    folds: list[Fold]
 
 
 def learn(
@@ -149,22 +171,22 @@ def learn(
     fits: list[Callable[[], Any]] = [
         lambda: fit(counts, features.weigh(counts, idf), violates, seed=seed),
         *(
-            partial(_score_fold, counts, violates, fold, frequency, documents, seed=seed)
-            for fold in held_out
+            partial(_fit_fold, counts, violates, rows, frequency, documents, seed=seed)
+            for rows in held_out
         ),
     ]
-    linear, *scored = forks.results(
+    linear, *fitted = forks.results(
         fits,
         at_once=min(AT_ONCE, forks.processors()) if counts.rows >= FORK_FROM else 1,
         tick=(lambda done: progress(done, len(fits))) if progress else None,
     )
     scores = np.zeros(counts.rows)
-    for fold, given in zip(held_out, scored, strict=True):
-        scores[fold] = given
-    return Learned(linear, idf, scores)
+    for fold in fitted:
+        scores[fold.rows] = fold.scores
+    return Learned(linear, idf, scores, fitted)
 
 
-def _score_fold(
+def _fit_fold(
     counts: features.Counts,
     violates: NDArray[np.bool_],
     held_out: NDArray[np.bool_],
@@ -172,13 +194,17 @@ def _score_fold(
     documents: int,
     *,
     seed: int,
-) -> NDArray[np.float64]:
-    """Scores of the held-out rows by a classifier fitted on the others."""
+) -> Fold:
+    """A classifier fitted on the other rows, and its scores of the held-out ones."""
     test = features.take(counts, held_out)
     idf = fold_idf(test, frequency, documents)
     train = features.take(counts, ~held_out)
     model = fit(train, features.weigh(train, idf), violates[~held_out], seed=seed)
-    return features.dot(test, features.weigh(test, idf), model.weights) + model.intercept
+    return Fold(np.flatnonzero(held_out), _raw(test, model, idf), model, idf)
+
+
+def _raw(counts: features.Counts, linear: Linear, idf: NDArray[np.float32]) -> NDArray[np.float64]:
+    return features.dot(counts, features.weigh(counts, idf), linear.weights) + linear.intercept
 
 
 def fold_idf(

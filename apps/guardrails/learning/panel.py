@@ -4,8 +4,10 @@ A violation in one paragraph of a long text hardly moves the score of the whole.
 scored whole and in overlapping windows. If a long text violates as often as a short one, then each
 of the n pieces that are looked at violates 1/n as often, so by Bayes' rule a piece's odds are those
 of its c divided by n. The text's c is the highest of them: without the correction every long text
-would be stopped sooner or later; with it the share of good texts that are stopped does not grow
-with length (bench/long_texts.py prints both, and what is lost against a text that stands alone).
+would be stopped sooner or later. Overlapping windows are fewer than n independent pieces, so each
+model divides by n to a power of its own (long_texts.py), with which the share of good texts that
+are stopped does not grow with length (bench/long_texts.py prints both, and what is lost against a
+text that stands alone).
 """
 
 from __future__ import annotations
@@ -43,13 +45,14 @@ class Panel:
         self._intercepts = np.array([model.intercept for model in each])
         self._slopes = np.array([model.slope for model in each])
         self._offsets = np.array([model.offset for model in each])
+        self._exponents = np.array([model.length_exponent for model in each])
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """c of each text by each model, in [0, 1]; (texts, models)."""
         pieces, numbers = _pieces(texts)
         margins = self._margins(features.extract(pieces))
         if len(pieces) > len(texts):
-            margins -= np.log(numbers).repeat(numbers)[:, None]
+            margins -= np.log(numbers).repeat(numbers)[:, None] * self._exponents
             margins = np.maximum.reduceat(margins, numbers.cumsum() - numbers, axis=0)
         return _sigmoid(margins)
 

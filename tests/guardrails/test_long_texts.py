@@ -1,0 +1,103 @@
+"""What a model learns about long texts from the texts that its folds held out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from apps.guardrails.learning import calibration, classifier, features, long_texts
+from apps.guardrails.learning.artifact import Model
+from apps.guardrails.learning.long_texts import INDEPENDENT, LOWEST, exponent
+from apps.guardrails.learning.panel import Panel
+
+NEUTRAL = [f"{first}{last}" for first in ("ba", "ko", "mi", "tu", "re") for last in "lmnprstvxz"]
+BAD = ["prize", "offer", "casino", "winner"]
+
+
+def corpus(count: int, seed: int, share: float = 0.25) -> tuple[list[str], np.ndarray]:
+    """Made-up texts; the bad words are in a few good ones too."""
+    draw = np.random.default_rng(seed)
+    violates = draw.random(count) < share
+    bads = np.where(violates, draw.poisson(4, count), draw.poisson(2, count))
+    texts = [
+        " ".join(draw.permutation([*draw.choice(NEUTRAL, 150), *draw.choice(BAD, int(number))]))
+        for number in bads
+    ]
+    return texts, violates
+
+
+def learn(count: int) -> tuple[list[str], np.ndarray, classifier.Learned]:
+    texts, violates = corpus(count, seed=1)
+    counts = features.extract(texts)
+    frequency = features.document_frequency(counts)
+    return (
+        texts,
+        violates,
+        classifier.learn(counts, violates, range(count), frequency, count, seed=1),
+    )
+
+
+@pytest.fixture(scope="module")
+def learned() -> tuple[list[str], np.ndarray, classifier.Learned]:
+    return learn(1_000)
+
+
+def test_good_long_texts_are_stopped_about_as_often_as_good_single_ones(learned) -> None:
+    texts, violates, it = learned
+    slope, offset = calibration.fit_sigmoid(it.scores, violates)
+    found = exponent(
+        it.folds, ~violates, lambda rows: [texts[row] for row in rows], slope=slope, seed=1
+    )
+    fresh, bad = corpus(3_000, seed=2)
+    good = [text for text, is_bad in zip(fresh, bad, strict=True) if not is_bad]
+    long = [" ".join(good[start : start + 16]) for start in range(0, len(good) - 16, 16)]
+
+    def stopped(power: float) -> float:
+        linear = it.linear
+        model = Model(it.idf, linear.weights, linear.intercept, slope, offset, 0.5, power)
+        threshold = np.quantile(Panel({"a": model}).score(good), 0.9)
+        return float((Panel({"a": model}).score(long) >= threshold).mean())
+
+    assert LOWEST < found < INDEPENDENT
+    assert stopped(0) > 0.5
+    assert stopped(1) == 0
+    assert 0.02 < stopped(found) < 0.25
+
+
+def test_only_good_texts_that_a_fold_held_out_are_read_and_not_all_of_many(learned) -> None:
+    texts, violates, it = learned
+    reads: list[np.ndarray] = []
+
+    def read(rows: np.ndarray) -> list[str]:
+        reads.append(rows)
+        return [texts[row] for row in rows]
+
+    exponent(it.folds, ~violates, read, slope=1.0, seed=1)
+    for rows, fold in zip(reads, it.folds, strict=True):
+        assert not violates[rows].any()
+        assert set(rows) <= set(fold.rows)
+        assert 0 < len(rows) <= long_texts.READ
+
+
+@pytest.mark.parametrize("slope", [0.0, -2.0, 1e9])
+def test_the_exponent_stays_in_its_range_whatever_the_calibration(learned, slope) -> None:
+    texts, violates, it = learned
+    found = exponent(
+        it.folds, ~violates, lambda rows: [texts[row] for row in rows], slope=slope, seed=1
+    )
+    assert LOWEST <= found <= INDEPENDENT
+
+
+def test_with_few_good_texts_the_pieces_count_as_independent(learned) -> None:
+    texts, violates, it = learned
+    few = ~violates & (np.arange(len(texts)) < 150)
+
+    def read(rows: np.ndarray) -> list[str]:
+        raise AssertionError("nothing is read")
+
+    assert exponent(it.folds, few, read, slope=1.0, seed=1) == INDEPENDENT
+
+
+def test_with_many_but_very_short_texts_too(learned) -> None:
+    _, violates, it = learned
+    assert exponent(it.folds, ~violates, lambda rows: ["x"] * len(rows), slope=1.0, seed=1) == 1
