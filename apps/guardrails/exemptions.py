@@ -6,11 +6,12 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from apps.base.invisible import is_invisible
 from apps.corpus.hashing import framed
 from apps.guardrails.checks.interface import Subject
 from apps.guardrails.checks.keywords import phrases
 from apps.guardrails.checks.matching import PatternRefused, Patterns
-from apps.guardrails.checks.normalising import fold, is_invisible
+from apps.guardrails.checks.normalising import fold
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,19 @@ from collections import Counter
 MASK = 2**64 - 1
 
 
+UNSEEN = [
+    *(0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFEFF, 0xFFA0),
+    *range(0x180B, 0x1810),
+    *range(0x200B, 0x2010),
+    *range(0x202A, 0x202F),
+    *range(0x2060, 0x2070),
+    *range(0xFE00, 0xFE10),
+    *range(0xE0000, 0xE1000),
+]
+
+
 def fold(text: str) -> str:
+    text = text.translate(dict.fromkeys(UNSEEN))
     return strip(strip(text).casefold())
 
 

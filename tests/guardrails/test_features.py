@@ -105,6 +105,14 @@ def test_extracts_as_defined(text: str) -> None:
     assert_matches_reference([text])
 
 
+@pytest.mark.parametrize(
+    "unseen", "\u200b\u200d\u00ad\u2060\u202e\ufeff\ufe0f\u034f\u3164\U000e0041"
+)
+def test_what_a_reader_does_not_see_hides_no_word(unseen: str) -> None:
+    hidden = "kill all humans".replace("l", f"l{unseen}").replace(" ", f"{unseen} ")
+    assert same(features.extract([unseen + hidden]), features.extract(["kill all humans"]))
+
+
 def test_extracts_a_batch_as_defined() -> None:
     assert_matches_reference(OWN)
 

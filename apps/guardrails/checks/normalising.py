@@ -6,20 +6,14 @@ code points of the text as received. Django-free.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
+from apps.base.invisible import INVISIBLE
+
 MAXIMUM_EXPANSION = 4
 """One cluster of characters becomes at most so many times as many; a few would become 18."""
-
-# soft hyphen, Mongolian vowel separator, zero-width and bidi marks, fillers, variation selectors,
-# byte order mark, tag characters
-_INVISIBLE = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
-    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +56,6 @@ def fold(text: str) -> str:
     return text.casefold() if text.isascii() else _form(text, fold=True).text
 
 
-def is_invisible(character: str) -> bool:
-    """Whether normal forms leave the character out."""
-    return bool(_INVISIBLE.match(character))
-
-
 def _form(text: str, *, fold: bool) -> Form:
     parts: list[str] = []
     origin: list[int] = []
@@ -102,7 +91,7 @@ def _joins(character: str) -> bool:
 
 @lru_cache(maxsize=20_000)
 def _normal(cluster: str, fold: bool) -> str:
-    visible = _INVISIBLE.sub("", cluster)
+    visible = INVISIBLE.sub("", cluster)
     normal = unicodedata.normalize("NFKC", visible)
     if fold:
         normal = unicodedata.normalize("NFKC", normal.casefold())

@@ -2,9 +2,11 @@
 
 Definition, version 1 (ml.md section 1). A change of any part of it is a new EXTRACTOR_VERSION.
 
-*Folding.* Each code point on its own: NFKD, combining marks (canonical combining class not 0)
-dropped, case folded; then NFKD and dropping once more. Without the marks their order is
-irrelevant, so this is NFKD of the whole text without its quadratic sorting of long runs of marks.
+*Folding.* Each code point on its own: none if a reader does not see it (apps.base.invisible: a
+zero-width space inside a word hides it from n-grams, not from people); NFKD, combining marks
+(canonical combining class not 0) dropped, case folded; then NFKD and dropping once more. Without
+the marks their order is irrelevant, so this is NFKD of the whole text without its quadratic sorting
+of long runs of marks.
 *Tokens* are the runs between white space (`str.isspace`); *words* are runs of letters, digits and
 underscores (`str.isalnum`), of one character or more.
 *N-grams.* Words and pairs of neighbouring words; and all runs of 2 to 5 characters of each token
@@ -29,6 +31,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from apps.base.invisible import is_invisible
 
 EXTRACTOR_VERSION = 1
 BLOCK = 2**16
@@ -187,6 +191,8 @@ def _fold_code_point(code: int) -> tuple[int, ...]:
 
 
 def _fold_character(character: str) -> str:
+    if is_invisible(character):
+        return ""
     return _without_marks(_without_marks(character).casefold())
 
 
