@@ -74,7 +74,7 @@ app.conf.update(
     beat_schedule={
         "sweep": {"task": "apps.training.tasks.sweep", "schedule": 5.0},
         "canaries": {"task": "apps.runtime.tasks.send_canaries", "schedule": 60.0},
-        "texts": {"task": "apps.runtime.tasks.delete_expired_texts", "schedule": 600.0},
+        "expired": {"task": "apps.runtime.tasks.delete_expired", "schedule": 600.0},
     },
 )
 app.autodiscover_tasks()

@@ -22,6 +22,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.actor import Actor
+from apps.accounts.idempotency import KEPT_FOR
 from apps.accounts.models import IdempotencyKey
 from apps.accounts.permissions import require
 from apps.base.gate import check_text
@@ -30,7 +31,6 @@ from apps.base.problems import FieldError, Malformed, NotFound, Problem
 
 logger = logging.getLogger(__name__)
 
-IDEMPOTENT_FOR = timedelta(hours=24)
 SHOWN_ONCE = frozenset({"token", "one_time_password"})
 
 
@@ -106,7 +106,7 @@ class Endpoint(APIView):
         membership = self.actor.membership
         assert membership is not None
         IdempotencyKey.objects.filter(
-            membership=membership, key=key, created_at__lt=timezone.now() - IDEMPOTENT_FOR
+            membership=membership, key=key, created_at__lt=timezone.now() - KEPT_FOR
         ).delete()
         entry, created = IdempotencyKey.objects.get_or_create(
             membership=membership, key=key, defaults={"request_digest": digest}

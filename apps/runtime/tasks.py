@@ -1,9 +1,10 @@
-"""What the runtime does by itself: canaries, and texts whose days are over."""
+"""What the runtime does by itself: canaries, and deleting what is kept no longer."""
 
 from __future__ import annotations
 
 from celery import shared_task
 
+from apps.accounts import idempotency
 from apps.runtime import canaries, streams, texts
 
 
@@ -14,7 +15,8 @@ def send_canaries() -> None:
 
 
 @shared_task
-def delete_expired_texts() -> None:
-    """Delete the texts of decisions that were to be kept no longer, and streams left behind."""
+def delete_expired() -> None:
+    """Delete what is kept no longer: texts of decisions, streams left behind, replayed answers."""
     texts.delete_expired()
     streams.delete_expired()
+    idempotency.delete_expired()

@@ -54,5 +54,7 @@ def cancel(request: HttpRequest, found: TrainingRun) -> HttpResponseBase:
 
 @page("system.view")
 def workers(request: HttpRequest) -> HttpResponseBase:
-    """Workers and queue lengths, polled by the Training page of an admin."""
+    """Workers and queue lengths, polled by the Training page of an admin, where they are shown."""
+    if not request.headers.get("HX-Request"):
+        return redirect("training:list")
     return render(request, "training/workers.html", {"system": system.look()})

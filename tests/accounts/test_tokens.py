@@ -11,7 +11,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from apps.accounts import people, tokens
+from apps.accounts import idempotency, people, tokens
 from apps.accounts.actor import SCOPES, role_scopes, task_actor
 from apps.accounts.models import ApiToken, IdempotencyKey
 from apps.base.problems import Problem
@@ -255,6 +255,15 @@ def test_a_key_is_forgotten_after_a_day(admin: Any) -> None:
     IdempotencyKey.objects.update(created_at=timezone.now() - timedelta(hours=25))
     answer = client.post("policies", {"slug": "b", "name": "B"}, **{"Idempotency-Key": "k"})
     assert answer.status_code == 201
+
+
+def test_answers_kept_for_repeated_writes_are_deleted_after_a_day(admin: Any) -> None:
+    client = factories.api(admin)
+    for slug in ("a", "b"):
+        client.post("policies", {"slug": slug, "name": slug}, **{"Idempotency-Key": slug})
+    IdempotencyKey.objects.filter(key="a").update(created_at=timezone.now() - timedelta(hours=25))
+    assert idempotency.delete_expired() == 1
+    assert IdempotencyKey.objects.get().key == "b"
 
 
 def test_two_people_may_use_the_same_key(admin: Any) -> None:

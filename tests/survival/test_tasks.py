@@ -19,7 +19,7 @@ from apps.guardrails.models import ModelVersion
 from apps.labeling.models import Lease, Slot
 from apps.runtime import canaries
 from apps.runtime.models import Canary, DecisionText, Incident
-from apps.runtime.tasks import delete_expired_texts, send_canaries
+from apps.runtime.tasks import delete_expired, send_canaries
 from apps.training import runs
 from apps.training.models import TrainingRun
 from apps.training.tasks import rank, sweep, train
@@ -87,7 +87,7 @@ TASKS: dict[str, tuple[Any, Callable[[Any, Any], list[str]]]] = {
     "apps.training.tasks.sweep": (sweep, prepare_sweep),
     "apps.evidence.tasks.refresh_evaluation": (refresh_evaluation, prepare_live),
     "apps.runtime.tasks.send_canaries": (send_canaries, prepare_canary),
-    "apps.runtime.tasks.delete_expired_texts": (delete_expired_texts, prepare_texts),
+    "apps.runtime.tasks.delete_expired": (delete_expired, prepare_texts),
 }
 
 
@@ -132,7 +132,7 @@ def test_a_task_run_twice_at_once_ends_as_if_run_once(work: Any, name: str) -> N
     assert state() == both
 
 
-OF_ALL = ("sweep", "send_canaries", "delete_expired_texts")
+OF_ALL = ("sweep", "send_canaries", "delete_expired")
 
 
 @pytest.mark.parametrize("name", [n for n in TASKS if n.split(".")[-1] not in OF_ALL])
