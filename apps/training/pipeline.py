@@ -34,6 +34,7 @@ from apps.guardrails import artifacts
 from apps.guardrails.counts import beginnings, document_counts, example_counts
 from apps.guardrails.learning import calibration, classifier, features, long_texts, threshold
 from apps.guardrails.learning.artifact import Model
+from apps.guardrails.learning.panel import LONG
 from apps.guardrails.models import ModelVersion
 from apps.guardrails.services import (
     BY_HAND,
@@ -50,6 +51,7 @@ from apps.policies.services import hold_policy
 from apps.training.models import TrainingRun
 from apps.training.runs import look_at_trigger
 
+RECIPE = {**classifier.RECIPE, **long_texts.RECIPE}
 LIBRARIES = {
     "numpy": np.__version__,
     "scipy": scipy.__version__,
@@ -150,7 +152,7 @@ def _fit(run: TrainingRun, frozen: Frozen) -> ModelVersion:
         policy_version=policy.current_version,
         config_hash=config_hash(policy),
         seed=run.seed,
-        recipe=classifier.RECIPE,
+        recipe=RECIPE,
         libraries=LIBRARIES,
         **chosen,
         report={
@@ -195,7 +197,7 @@ def _length_exponent(
     slope: float,
 ) -> float:
     def read(rows: NDArray[np.intp]) -> list[str]:
-        return beginnings([frozen.rows[row].example for row in rows], long_texts.MOST)
+        return beginnings([frozen.rows[row].example for row in rows], LONG)
 
     return long_texts.exponent(
         learned.folds, random & ~frozen.violates, read, slope=slope, seed=run.seed
@@ -240,7 +242,7 @@ def _freeze(run: TrainingRun) -> Frozen:
 def config_hash(policy: Policy) -> str:
     """SHA-256 over recipe, extractor, library versions and targets."""
     config = {
-        "recipe": classifier.RECIPE,
+        "recipe": RECIPE,
         "extractor": features.EXTRACTOR_VERSION,
         "libraries": LIBRARIES,
         "targets": asdict(_targets(policy)),

@@ -98,6 +98,20 @@ def test_with_few_good_texts_the_pieces_count_as_independent(learned) -> None:
     assert exponent(it.folds, few, read, slope=1.0, seed=1) == INDEPENDENT
 
 
-def test_with_many_but_very_short_texts_too(learned) -> None:
+@pytest.mark.parametrize("text", ["", "x", " \n", "word " * 30_000])
+def test_any_texts_give_an_exponent_the_same_each_time(learned, text: str) -> None:
     _, violates, it = learned
-    assert exponent(it.folds, ~violates, lambda rows: ["x"] * len(rows), slope=1.0, seed=1) == 1
+    one, again = (
+        exponent(it.folds, ~violates, lambda rows: [text] * len(rows), slope=1.0, seed=1)
+        for _ in range(2)
+    )
+    assert LOWEST <= one == again <= INDEPENDENT
+
+
+def test_which_texts_were_drawn_hardly_matters(learned) -> None:
+    texts, violates, it = learned
+    found = [
+        exponent(it.folds, ~violates, lambda rows: [texts[n] for n in rows], slope=0.5, seed=seed)
+        for seed in range(5)
+    ]
+    assert np.std(found) < 0.05

@@ -29,7 +29,6 @@ RECIPE: dict[str, str | int | float] = {
     "folds": 5,
     "folds_from_3000": 3,
     "calibration": "sigmoid",
-    "long_texts": "odds of the highest of n pieces / n ** exponent, exponent learnt",
 }
 """What a trained model depends on besides its data; JSON-able, part of the configuration's hash."""
 

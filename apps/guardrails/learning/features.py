@@ -1,6 +1,7 @@
 """Texts to counts of hashed n-grams, once per text, for every policy's classifier.
 
-Definition, version 1 (ml.md section 1). A change of any part of it is a new EXTRACTOR_VERSION.
+Definition, version 1 (ml.md section 1). Once it is released, a change of any part of it is a new
+EXTRACTOR_VERSION.
 
 *Folding.* Each code point on its own: none if a reader does not see it (apps.base.invisible: a
 zero-width space inside a word hides it from n-grams, not from people); NFKD, combining marks

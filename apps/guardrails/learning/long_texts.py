@@ -2,9 +2,10 @@
 
 A long text's odds are the highest of its n pieces', divided by n ** exponent (panel.py). With 1
 the pieces would be as independent as texts are; but windows overlap, and what they cut out varies
-less than whole texts do, so 1 lets long texts through that a single text of that kind would not
-be. The exponent is what makes good long texts score as good single ones do, at the top, where
-thresholds lie. Imports the classifier: for workers only.
+less than whole texts do, so 1 mostly lets long texts through where a single text of their kind
+would be stopped. The exponent is what makes good texts of 10 kB score as good single ones do, at
+the top, where thresholds lie; longer ones may be stopped somewhat more or less often. Imports the
+classifier: for workers only.
 """
 
 from __future__ import annotations
@@ -17,21 +18,27 @@ from numpy.typing import NDArray
 
 from apps.guardrails.learning import features
 from apps.guardrails.learning.classifier import Fold
-from apps.guardrails.learning.panel import STEP, windows
+from apps.guardrails.learning.panel import LONG, windows
 
-READ = 300
-"""Held-out good texts that are read for a fold."""
-MOST = 60_000
-"""Code points of them that are joined."""
+READ = 500
+"""Held-out good texts that are read for a fold, each cut at LONG code points."""
+MOST = 100_000
+"""Code points that they are joined to."""
 PIECES = 25
-"""Windows of a text of 10 kB: its maximum is compared with single texts."""
-
-LEAST_TEXTS = 150
-LEAST_MAXIMA = 100
-"""Below either the top of the scores is not known well enough, and the exponent stays 1."""
-
+"""Windows of a text of 10 kB: their maximum is compared with single texts."""
+LEAST = 150
+"""Good texts below which the top of their scores is not known well enough: the exponent is 1."""
 LOWEST, INDEPENDENT = 0.3, 1.0
+"""Not below 0.3: traffic has long texts of more kinds than were labelled."""
 _TOP = (0.8, 0.85, 0.9, 0.95)
+
+RECIPE = {
+    "long_text_read": READ,
+    "long_text_code_points": MOST,
+    "long_text_windows": PIECES,
+    "long_text_quantiles": list(_TOP),
+}
+"""What the exponent depends on besides the data; JSON-able."""
 
 
 def exponent(
@@ -50,26 +57,29 @@ def exponent(
     calibrated log odds, divided by log 25.
 
     Args:
-        good: which rows are randomly drawn and comply, (rows).
-        read: the texts of the rows with these numbers.
+        good: which of the rows that calibrate comply, (rows).
+        read: the texts of the rows with these numbers, or their first LONG code points.
         slope: of the calibration.
     """
     draw = np.random.default_rng(seed)
     alone = np.concatenate([fold.scores[good[fold.rows]] for fold in folds])
-    if len(alone) < LEAST_TEXTS:
+    if len(alone) < LEAST:
         return INDEPENDENT
-    maxima = []
+    maxima = [np.zeros(0)]
     for fold in folds:
         rows = draw.permutation(fold.rows[good[fold.rows]])[:READ]
-        scores = fold.score(features.extract(windows(joined(read(rows)))))
+        scores = fold.score(features.extract(windows(_long(read(rows), draw))))
         if len(scores) >= PIECES:
             maxima.append(sliding_window_view(scores, PIECES).max(axis=1))
-    if sum(map(len, maxima)) < LEAST_MAXIMA:
-        return INDEPENDENT
     higher = np.quantile(np.concatenate(maxima), _TOP) - np.quantile(alone, _TOP)
     return float(np.clip(slope * higher.mean() / np.log(PIECES), LOWEST, INDEPENDENT))
 
 
-def joined(texts: Sequence[str]) -> str:
-    """The texts one after another, as far as they go into the longest that is looked at."""
-    return "\n\n".join(texts)[: MOST - MOST % STEP]
+def _long(texts: Sequence[str], draw: np.random.Generator) -> str:
+    """A long text of them: in one random order after another, as often as it takes."""
+    parts: list[str] = []
+    size = 0
+    while texts and size < MOST:
+        parts += [texts[place][:LONG] for place in draw.permutation(len(texts))]
+        size = sum(map(len, parts)) + 2 * len(parts)
+    return "\n\n".join(parts)[:MOST]

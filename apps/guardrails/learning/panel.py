@@ -5,9 +5,9 @@ scored whole and in overlapping windows. If a long text violates as often as a s
 of the n pieces that are looked at violates 1/n as often, so by Bayes' rule a piece's odds are those
 of its c divided by n. The text's c is the highest of them: without the correction every long text
 would be stopped sooner or later. Overlapping windows are fewer than n independent pieces, so each
-model divides by n to a power of its own (long_texts.py), with which the share of good texts that
-are stopped does not grow with length (bench/long_texts.py prints both, and what is lost against a
-text that stands alone).
+model divides by n to a power of its own (long_texts.py), with which good texts of 10 kB are stopped
+about as often as short ones (bench/long_texts.py prints what becomes of 30 kB, and what is lost
+against a text that stands alone).
 """
 
 from __future__ import annotations
