@@ -7,6 +7,7 @@ scored whole, and cut exactly where its pieces were joined, which no one knows o
 what the served threshold, chosen on single texts, does to long ones.
 
     python bench/long_texts.py FOLDER [--sets openai_moderation_sexual xstest_refusal ...]
+        [--seeds 3]                 # how often each set is cut in two
         [--filler xstest_refusal]   # good texts of another set: ordinary ones, where a set's own
                                     # are chosen to be hard to tell from what violates
 """
@@ -32,7 +33,14 @@ from apps.guardrails.learning.panel import Panel
 
 LENGTH = 30_000
 RATE = 0.05
-SETS = ["openai_moderation_sexual", "openai_moderation_hate", "xstest_refusal", "davidson_hate"]
+SETS = [
+    "openai_moderation_sexual",
+    "openai_moderation_hate",
+    "xstest_refusal",
+    "davidson_hate",
+    "harmbench_val_3annot",
+    "sms_spam",
+]
 MOST = 300
 
 
@@ -85,9 +93,9 @@ def read(folder: Path, name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def one(folder: Path, name: str, other: str) -> None:
+def one(folder: Path, name: str, other: str, seed: int) -> None:
     rows = read(folder, name)
-    draw = random.Random(7)
+    draw = random.Random(seed)
     draw.shuffle(rows)
     train, test = rows[: min(len(rows) // 2, 2_000)], rows[len(rows) // 2 :]
     labels = np.array([row["label"] == 1 for row in train])
@@ -136,9 +144,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the data sets are")
     parser.add_argument("--sets", nargs="*", default=SETS)
     parser.add_argument("--filler", default="", help="the set whose good texts fill; else its own")
+    parser.add_argument("--seeds", type=int, default=1, help="how often each set is cut in two")
     given = parser.parse_args()
     for name in given.sets:
-        one(given.folder, name, given.filler)
+        for seed in range(7, 7 + given.seeds):
+            one(given.folder, name, given.filler, seed)
 
 
 if __name__ == "__main__":
