@@ -96,6 +96,12 @@ def test_every_task_is_tried_here() -> None:
     assert registered == set(TASKS)
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_is_acknowledged_only_once_it_is_done(name: str) -> None:
+    """By a broker that keeps messages; the sweeper makes up for one that does not."""
+    assert current_app.tasks[name].acks_late
+
+
 def state() -> Any:
     """What tasks change, without ids and times."""
     return (
