@@ -7,7 +7,15 @@ from uuid import UUID
 
 from apps.accounts.models import ApiToken, Membership, Role, User, Workspace
 
-SCOPES = ("check", "ingest", "read", "label", "train", "policies:write", "admin")
+SCOPES = {
+    "check": "ask for decisions, and say where one was wrong",
+    "ingest": "send texts to be labelled",
+    "read": "read policies, figures and runs",
+    "label": "take items from the queue and label them",
+    "train": "start retrains",
+    "policies:write": "change policies, guardrails and cases",
+    "admin": "people, tokens, kept texts, the kill switch",
+}
 
 _ROLE_SCOPES = {
     Role.ANNOTATOR: {"read", "label"},

@@ -52,7 +52,9 @@ class MemberForm(forms.Form):
 class TokenForm(forms.Form):
     name = WholeText(max_length=200, label="What it is for")
     scopes = forms.MultipleChoiceField(
-        choices=[(scope, scope) for scope in SCOPES], widget=forms.CheckboxSelectMultiple
+        choices=[(scope, f"{scope}: {what}") for scope, what in SCOPES.items()],
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": "Choose what the token is for."},
     )
     days = forms.IntegerField(
         min_value=1, max_value=MAXIMUM_DAYS, initial=DEFAULT_DAYS, label="Days it lives"

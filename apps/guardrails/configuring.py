@@ -83,7 +83,7 @@ def hears_classifier(version: GuardrailVersion | None) -> bool:
 # Called with a candidate before it guards; one that may not raises Problem. wiring.py fills it.
 before_publish: list[Callable[[Policy, Configuration], None]] = []
 # Called when an exception is in force and not committed yet.
-before_exception: list[Callable[[Policy], None]] = []
+before_exception: list[Callable[[Policy, RuleException], None]] = []
 
 
 @transaction.atomic
@@ -219,7 +219,7 @@ def make_exception(
         expires_at=timezone.now() + timedelta(days=days),
     )
     for look in before_exception:
-        look(policy)
+        look(policy, exception)
     record(actor, "exception.make", policy, exception=str(exception.pk), rule=rule, reason=reason)
     return exception
 

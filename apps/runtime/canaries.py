@@ -59,6 +59,8 @@ def add_canary(actor: Actor, *, stage: str, text: str, expected: str) -> Canary:
 
 @transaction.atomic
 def remove_canary(actor: Actor, *, canary: Canary) -> None:
+    """Send it no more; what it opened is closed with it."""
+    _close_incidents(actor, canary, Incident.Status.DISMISSED, "the canary was removed")
     record(actor, "canary.remove", canary, stage=canary.stage, expected=canary.expected)
     canary.delete()
 
@@ -95,12 +97,16 @@ def _send(canary: Canary) -> bool:
             )
             record(actor, "incident.open", incident, canary=str(canary.pk))
         if ended:
-            for incident in Incident.objects.filter(canary=canary).exclude(status="verified"):
-                incident.status = Incident.Status.VERIFIED
-                incident.fixed_by = "the canary passes again"
-                incident.save()
-                record(actor, "incident.verified", incident, canary=str(canary.pk))
+            _close_incidents(actor, canary, Incident.Status.VERIFIED, "the canary passes again")
     return right
+
+
+def _close_incidents(actor: Actor, canary: Canary, status: Incident.Status, because: str) -> None:
+    closed = (Incident.Status.VERIFIED, Incident.Status.DISMISSED)
+    for incident in Incident.objects.filter(canary=canary).exclude(status__in=closed):
+        incident.status, incident.fixed_by = status, because
+        incident.save()
+        record(actor, f"incident.{status}", incident, canary=str(canary.pk))
 
 
 def _ask(canary: Canary) -> tuple[str, str]:

@@ -71,8 +71,52 @@ function tell(rule) {
   if (words) line.textContent = words.slice(0, 200);
 }
 
+// Leaving the page waits until the last words are saved. Where they cannot be, it says why and
+// stays; whoever leaves by another way is asked first.
+function guardLeaving() {
+  let [written, sent, saved] = [0, 0, 0];
+  let next = "";
+  const note = () => {
+    written += 1;
+  };
+  form.addEventListener("input", note);
+  form.addEventListener("parapet:changed", note);
+  form.addEventListener("submit", () => {
+    saved = written;
+  });
+  form.addEventListener("htmx:beforeRequest", () => {
+    sent = written;
+  });
+  form.addEventListener("htmx:sendError", () => {
+    next = "";
+  });
+  form.addEventListener("htmx:afterRequest", (event) => {
+    if (!event.detail.xhr.status) return; // given up for a newer one, or the network is away
+    const problem = document.querySelector("#difference .notice-bad");
+    if (event.detail.successful && !problem) {
+      saved = sent;
+      if (next && saved === written) location.assign(next);
+    } else if (next) {
+      next = "";
+      problem?.scrollIntoView({ block: "center" });
+    }
+  });
+  for (const link of document.querySelectorAll("#policy-actions a")) {
+    link.addEventListener("click", (event) => {
+      if (saved === written || event.ctrlKey || event.metaKey) return;
+      event.preventDefault();
+      next = link.href;
+      changed();
+    });
+  }
+  addEventListener("beforeunload", (event) => {
+    if (saved !== written && !next) event.preventDefault();
+  });
+}
+
 if (form) {
   reveal(form);
+  guardLeaving();
   form.addEventListener("input", (event) => {
     const rule = event.target.closest("[data-rule]");
     if (rule) tell(rule);

@@ -101,6 +101,30 @@ def test_rules_move_and_go_by_buttons(visits: Visits, world: World) -> None:
     expect(page.locator("[data-rule]")).to_have_count(1)
 
 
+def test_leaving_at_once_takes_the_last_words_along(visits: Visits, world: World) -> None:
+    world.policy("in-a-hurry")
+    page = visits.open(world.owner, "/policies/in-a-hurry/edit/")
+    page.get_by_label("Definition").fill("Written a moment before.")
+    page.get_by_role("link", name="Publish…").click()
+    expect(page.locator(".diff-added", has_text="moment before")).to_be_visible()
+    expect(page.get_by_role("button", name="Publish")).to_be_visible()
+
+
+def test_what_cannot_be_saved_is_not_left_without_a_word(visits: Visits, world: World) -> None:
+    world.policy("misspelt")
+    page = visits.open(world.owner, "/policies/misspelt/edit/")
+    open_rule(page, 0)
+    rule(page, 0).get_by_label("Key").fill("no blanks here")
+    page.get_by_role("link", name="Done").click()
+    problem = page.locator("#difference .notice-bad")
+    expect(problem).to_contain_text("rule 1, key")
+    assert page.url.endswith("/policies/misspelt/edit/")
+    rule(page, 0).get_by_label("Key").fill("no-blanks-here")
+    page.get_by_role("link", name="Done").click()
+    page.wait_for_url("**/policies/misspelt/")
+    expect(page.locator("main")).to_contain_text("no-blanks-here")
+
+
 def test_two_tabs_on_one_draft_lose_nothing(visits: Visits, world: World) -> None:
     world.policy("two-tabs")
     here = visits.open(world.owner, "/policies/two-tabs/edit/")

@@ -254,6 +254,14 @@ def test_an_exception_that_lets_a_case_through_is_refused(space: Space) -> None:
     assert (answer.status_code, answer.json()["code"]) == (409, "case_failed")
 
 
+def test_a_case_that_failed_before_keeps_no_exception_from_being_made(space: Space) -> None:
+    case = {"text": GOOD, "expected": "violates", "why": "nothing finds it yet"}
+    assert space.api.post(f"policies/{space.policy.slug}/cases", case).status_code == 201
+    body = {"rule": "names-a-dose", "phrase": "two tablets", "reason": "a false block"}
+    made = space.api.post(f"policies/{space.policy.slug}/exceptions", body)
+    assert made.status_code == 201, made.json()
+
+
 def test_a_draft_that_changes_while_its_cases_are_judged_is_not_published(
     space: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:

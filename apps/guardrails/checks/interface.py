@@ -196,7 +196,7 @@ def _problem_of_number(one: Field, value: Any) -> str:
     ):
         return "Give a whole number." if one.kind == "whole" else "Give a number."
     if not one.low <= value <= one.high:
-        return f"Between {one.low:g} and {one.high:g}."
+        return f"Between {one.low:,} and {one.high:,}."
     return ""
 
 

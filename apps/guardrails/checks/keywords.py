@@ -7,6 +7,7 @@ from typing import Any
 
 import re2
 
+from apps.guardrails.checks.candidates import counted
 from apps.guardrails.checks.interface import Evaluate, Field, Found, Kind, Subject, found, wrong
 from apps.guardrails.checks.matching import Patterns
 from apps.guardrails.checks.normalising import fold
@@ -27,7 +28,9 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
 
     def evaluate(subject: Subject) -> Found:
         spans = [span for _, span in compiled.spans(subject)]
-        return found(spans, f"{len(set(spans))} listed words or phrases")
+        return found(
+            spans, counted(len(set(spans)), "listed word or phrase", "listed words or phrases")
+        )
 
     return evaluate
 

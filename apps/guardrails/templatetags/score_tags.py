@@ -1,4 +1,4 @@
-"""The live model's scores inside the pages of lower apps."""
+"""The live model's scores, and that there is none, inside the pages of lower apps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from django import template
 
 from apps.base.templatetags.parapet import share
 from apps.corpus.models import Example, PolicyExample
+from apps.guardrails.configuration import CLASSIFIER, DEFAULT, Configuration, stored
+from apps.guardrails.configuring import current_guardrail
 from apps.guardrails.learning.artifact import ArtifactRefused
+from apps.guardrails.models import ModelVersion
 from apps.guardrails.scores import live_scores
 from apps.policies.models import Policy
 
@@ -33,3 +36,16 @@ def score_of(policy: Policy, example: Example) -> str:
     except ArtifactRefused as refusal:
         return str(refusal)
     return "no live model" if score is None else share(score)
+
+
+@register.inclusion_tag("guardrails/no_model.html")
+def no_model_notice(
+    policy: Policy, configuration: Configuration | None = None
+) -> dict[str, object]:
+    """That a classifier without a model has a vote, in a draft or in what guards now."""
+    if configuration is None:
+        version = current_guardrail(policy)
+        configuration = stored(version.content) if version else DEFAULT
+    asked = any(check.kind == CLASSIFIER and not check.advisory for check in configuration.checks)
+    live = ModelVersion.objects.filter(policy=policy, status=ModelVersion.Status.LIVE)
+    return {"policy": policy, "missing": asked and not live.exists()}

@@ -12,6 +12,8 @@ from apps.guardrails.models import ModelVersion
 from apps.policies.models import Policy
 from apps.policies.specification import missing
 from apps.runtime import replaying
+from apps.runtime.models import KillSwitch
+from apps.runtime.traffic import LATENCIES
 
 register = template.Library()
 
@@ -39,3 +41,18 @@ def draft_preview(context: dict[str, Any], policy: Policy) -> dict[str, Any]:
         return {"preview": None}
     preview = replaying.preview(policy, specification=specification)
     return {"preview": preview, "may_read": allowed(context["actor"], "decisions.view")}
+
+
+@register.inclusion_tag("runtime/stopped.html", takes_context=True)
+def stopped_notice(context: dict[str, Any]) -> dict[str, Any]:
+    """That the kill switch is on, for those whose policies it keeps from acting."""
+    actor = context["actor"]
+    sees = allowed(actor, "kill_switch.view")
+    stopped = sees and KillSwitch.objects.filter(workspace=actor.workspace, on=True).exists()
+    return {"stopped": stopped, "may_turn": allowed(actor, "kill_switch.turn")}
+
+
+@register.simple_tag
+def milliseconds(bound: float) -> str:
+    """A latency's bound, which may lie beyond the last that is counted."""
+    return f"{bound:,.0f} ms" if bound in LATENCIES else f"over {LATENCIES[-1]:,.0f} ms"
