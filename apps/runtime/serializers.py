@@ -105,7 +105,10 @@ class ChunkIn(serializers.Serializer):
 
 
 class FeedbackIn(ContentIn):
-    verdict = serializers.ChoiceField(choices=Feedback.Kind.choices)
+    verdict = serializers.ChoiceField(
+        choices=Feedback.Kind.choices,
+        error_messages={"invalid_choice": f"Choose one of: {', '.join(Feedback.Kind.values)}."},
+    )
     note = WholeTextField(required=False, default="", max_length=2000)
     policy = serializers.CharField(required=False, default="", max_length=60, allow_blank=True)
 

@@ -90,14 +90,15 @@ def interval(figure: dict[str, Any], *, as_percent: bool = False) -> str:
 @register.filter
 def place(pointer: str) -> str:
     """Where a field stands, for people: "/rules/1/key" as "rule 2, key"."""
-    parts = [part for part in pointer.split("/") if part not in ("", "settings", "?")]
     words: list[str] = []
-    for part, following in zip(parts, [*parts[1:], ""], strict=True):
-        if part.isdecimal() and len(part) < 7:
-            words[-1:] = [f"{words[-1] if words else 'number'} {int(part) + 1}"]
+    for part in pointer.split("/"):
+        if part in ("", "settings", "?"):
+            continue
+        if part.isascii() and part.isdecimal() and len(part) < 7:
+            several = words.pop() if words else "number"
+            words.append(f"{several.removesuffix('s')} {int(part) + 1}")
         else:
-            one = part[:-1] if following.isdecimal() and part.endswith("s") else part
-            words.append(one.replace("_", " "))
+            words.append(part.replace("_", " "))
     return ", ".join(words)
 
 
