@@ -21,7 +21,8 @@ class WholeTextField(serializers.CharField):
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
-            raise serializers.ValidationError("This is text.")
+            parts = ": one string, not a list of parts" if isinstance(data, list) else ""
+            raise serializers.ValidationError(f"This is text{parts}.")
         return str(super().to_internal_value(data))
 
 
