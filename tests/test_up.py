@@ -107,7 +107,8 @@ def test_a_demo_can_be_reset_while_it_runs(tmp_path: Path) -> None:
         assert printed.count("@demo.example") == 3
         assert not any(word in before for word in printed.split() if word.count("-") == 3)
         with site.client("admin@demo.example", "demo") as api:
-            assert api.get("policies/medical-dosage/metrics").json()["model_version"]
+            runs = api.get("policies/medical-dosage/runs").json()["results"]
+            assert api.get("policies/medical-dosage/metrics").json()["model_version"], runs
         assert "entries, head" in site.manage("verify_audit")
 
 
