@@ -16,8 +16,9 @@ from apps.accounts.erase import erase_workspace
 from apps.accounts.models import Membership, Role, Workspace
 from apps.accounts.people import add_member, create_workspace, new_password
 from apps.base.jobs import ACTIVE
+from apps.base.problems import Problem
 from apps.corpus import importing
-from apps.labeling.labels import submit_label
+from apps.labeling.labels import counts, submit_label
 from apps.labeling.models import Lease
 from apps.labeling.queue import next_item
 from apps.policies import services as policies
@@ -68,18 +69,23 @@ class Command(BaseCommand):
 
 
 def _retrain(owner: Actor, policy: Policy) -> None:
-    """Do the run that the labels triggered, or else one that the owner asks for.
+    """Do the run that the labels triggered, or one that the owner asks for, until all are learnt.
 
-    Where the site runs, its worker may have taken the run already: then wait for its end.
+    Where the site runs, its worker may have taken a run already, and that of fewer labels: then
+    wait for its end, and for one of the rest.
     """
-    run = TrainingRun.objects.filter(policy=policy, status__in=ACTIVE).first()
-    run = run or request_run(owner, policy=policy)
-    run_training(str(run.pk))
     until = time.monotonic() + LONGEST_WAIT
-    while TrainingRun.objects.filter(pk=run.pk, status__in=ACTIVE).exists():
-        if time.monotonic() > until:
-            raise CommandError("The training of the demo does not end; look at its run.")
-        time.sleep(0.2)
+    active = TrainingRun.objects.filter(policy=policy, status__in=ACTIVE)
+    while (run := active.first()) or counts(policy).since_frozen:
+        try:
+            run = run or request_run(owner, policy=policy)
+        except Problem:  # a run that the site started at this moment
+            continue
+        run_training(str(run.pk))
+        while active.filter(pk=run.pk).exists():
+            if time.monotonic() > until:
+                raise CommandError("The training of the demo does not end; look at its run.")
+            time.sleep(0.2)
 
 
 def _people(workspace: Workspace) -> list[tuple[str, str, str]]:
