@@ -77,14 +77,16 @@ def _retrain(owner: Actor, policy: Policy) -> None:
     until = time.monotonic() + LONGEST_WAIT
     active = TrainingRun.objects.filter(policy=policy, status__in=ACTIVE)
     while (run := active.first()) or counts(policy).since_frozen:
+        if time.monotonic() > until:
+            raise CommandError("The training of the demo does not end; look at its run.")
         try:
             run = run or request_run(owner, policy=policy)
-        except Problem:  # a run that the site started at this moment
+        except Problem as problem:
+            if problem.code != "run_exists":  # one that the site started at this moment
+                raise
             continue
         run_training(str(run.pk))
-        while active.filter(pk=run.pk).exists():
-            if time.monotonic() > until:
-                raise CommandError("The training of the demo does not end; look at its run.")
+        if active.filter(pk=run.pk).exists():
             time.sleep(0.2)
 
 
