@@ -22,7 +22,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.actor import Actor
-from apps.accounts.idempotency import KEPT_FOR
+from apps.accounts.idempotency import expired
 from apps.accounts.models import IdempotencyKey
 from apps.accounts.permissions import require
 from apps.base.gate import check_text
@@ -105,9 +105,7 @@ class Endpoint(APIView):
         digest = hashlib.sha256(place + body).digest()
         membership = self.actor.membership
         assert membership is not None
-        IdempotencyKey.objects.filter(
-            membership=membership, key=key, created_at__lt=timezone.now() - KEPT_FOR
-        ).delete()
+        expired().filter(membership=membership, key=key).delete()
         entry, created = IdempotencyKey.objects.get_or_create(
             membership=membership, key=key, defaults={"request_digest": digest}
         )

@@ -79,6 +79,11 @@ def panel_of(
     return panel, problems
 
 
+def configuration_of(version: GuardrailVersion | None) -> Configuration:
+    """What a version fixes; a policy without one is guarded by its classifier alone."""
+    return stored(version.content) if version else DEFAULT
+
+
 def guardrail_of(
     policy: Policy,
     *,
@@ -96,7 +101,7 @@ def guardrail_of(
         problem: why its classifier cannot judge.
         configuration: what to try in place of what the version says.
     """
-    configuration = configuration or (stored(version.content) if version else DEFAULT)
+    configuration = configuration or configuration_of(version)
     strictest = strictest_action(rules)
     return Guardrail(
         checks=tuple(

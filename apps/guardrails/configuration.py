@@ -51,6 +51,11 @@ class Configuration:
     checks: tuple[CheckSettings, ...]
     gate: Gate = field(default_factory=Gate)
 
+    @property
+    def asks_classifier(self) -> bool:
+        """Whether the policy's classifier has a vote."""
+        return any(check.kind == CLASSIFIER and not check.advisory for check in self.checks)
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "checks": [

@@ -13,9 +13,9 @@ from apps.accounts.actor import Actor
 from apps.accounts.audit import record
 from apps.base.gate import check_text
 from apps.base.problems import FieldError, Problem
+from apps.guardrails.assembling import configuration_of
 from apps.guardrails.checks.matching import PatternRefused
 from apps.guardrails.configuration import (
-    CLASSIFIER,
     DEFAULT,
     MOST_PATTERNS,
     Configuration,
@@ -75,9 +75,8 @@ def keep_calibration(policy: Policy, content: dict[str, Any]) -> None:
 
 def hears_classifier(version: GuardrailVersion | None) -> bool:
     """Whether the classifier's threshold can decide: it has a vote, and votes are counted."""
-    content = stored(version.content) if version else DEFAULT
-    votes = any(c.kind == CLASSIFIER and not c.advisory for c in content.checks)
-    return votes and content.gate.kind != "weighted"
+    content = configuration_of(version)
+    return content.asks_classifier and content.gate.kind != "weighted"
 
 
 # Called with a candidate before it guards; one that may not raises Problem. wiring.py fills it.

@@ -8,11 +8,12 @@ from django import template
 
 from apps.base.templatetags.parapet import share
 from apps.corpus.models import Example, PolicyExample
-from apps.guardrails.configuration import CLASSIFIER, DEFAULT, Configuration, stored
+from apps.guardrails.assembling import configuration_of
+from apps.guardrails.configuration import Configuration
 from apps.guardrails.configuring import current_guardrail
 from apps.guardrails.learning.artifact import ArtifactRefused
-from apps.guardrails.models import ModelVersion
 from apps.guardrails.scores import live_scores
+from apps.guardrails.services import live_model
 from apps.policies.models import Policy
 
 register = template.Library()
@@ -43,9 +44,5 @@ def no_model_notice(
     policy: Policy, configuration: Configuration | None = None
 ) -> dict[str, object]:
     """That a classifier without a model has a vote, in a draft or in what guards now."""
-    if configuration is None:
-        version = current_guardrail(policy)
-        configuration = stored(version.content) if version else DEFAULT
-    asked = any(check.kind == CLASSIFIER and not check.advisory for check in configuration.checks)
-    live = ModelVersion.objects.filter(policy=policy, status=ModelVersion.Status.LIVE)
-    return {"policy": policy, "missing": asked and not live.exists()}
+    content = configuration or configuration_of(current_guardrail(policy))
+    return {"policy": policy, "missing": content.asks_classifier and live_model(policy) is None}

@@ -12,7 +12,7 @@ from apps.guardrails.models import ModelVersion
 from apps.policies.models import Policy
 from apps.policies.specification import missing
 from apps.runtime import replaying
-from apps.runtime.models import KillSwitch
+from apps.runtime.switches import kill_switch_of
 from apps.runtime.traffic import LATENCIES
 
 register = template.Library()
@@ -48,7 +48,7 @@ def stopped_notice(context: dict[str, Any]) -> dict[str, Any]:
     """That the kill switch is on, for those whose policies it keeps from acting."""
     actor = context["actor"]
     sees = allowed(actor, "kill_switch.view")
-    stopped = sees and KillSwitch.objects.filter(workspace=actor.workspace, on=True).exists()
+    stopped = sees and kill_switch_of(actor.workspace).on
     return {"stopped": stopped, "may_turn": allowed(actor, "kill_switch.turn")}
 
 
