@@ -23,7 +23,9 @@ from tests.test_loop import import_rows, label, make_policy, rows, start_run
 
 pytestmark = pytest.mark.xdist_group("site")
 REQUESTS = 100
-BLOCKED, FINE = "Take two tablets of it.", "Ask a nurse about it."
+BLOCKED = "Take two tablets of it."
+# as those labelled: what a classifier of 64 labels knows little of, it blocks once in 40 trainings
+FINE = "For a child: ask a pharmacist today, anyone tonight zzzz"
 WORDS = {"key": "words", "kind": "keywords", "settings": {"words": ["two tablets"]}}
 JUDGE_PORT = free_port()
 JUDGE = {
