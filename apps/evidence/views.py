@@ -15,6 +15,8 @@ from apps.evidence.effects import effect
 from apps.evidence.models import Evaluation, MustPassCase
 from apps.evidence.permissions import load_case, load_evaluation
 from apps.guardrails import configuring
+from apps.guardrails.assembling import configuration_of
+from apps.guardrails.comparing import compare
 from apps.guardrails.configuration import DEFAULT, parse
 from apps.guardrails.forms import number_in
 from apps.guardrails.models import ModelVersion
@@ -104,6 +106,7 @@ def publish_guardrail(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         "problem": problem,
         "configuration": configuration,
         "changed": content != (current.content if current else DEFAULT.as_dict()),
+        "changes": compare(configuration_of(current), configuration),
         "effect": effect(policy, configuration=configuration),
         "cases": cases.run_cases(policy, configuration=configuration),
     }

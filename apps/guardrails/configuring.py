@@ -22,7 +22,7 @@ from apps.guardrails.configuration import (
     parse,
     stored,
 )
-from apps.guardrails.exemptions import phrase_of, text_hash
+from apps.guardrails.exemptions import LONGEST_PHRASE, phrase_of, text_hash
 from apps.guardrails.models import GuardrailDraft, GuardrailVersion, RuleException
 from apps.guardrails.services import tell_change
 from apps.policies.models import Policy
@@ -189,8 +189,8 @@ def make_exception(
         errors.append(FieldError("/rule", "The policy has no such rule."))
     if bool(phrase.strip()) == bool(text.strip()):
         errors.append(FieldError("/phrase", "Give a phrase, or else a whole text."))
-    if len(phrase) > 1000:
-        errors.append(FieldError("/phrase", "A phrase has at most 1,000 characters."))
+    if len(phrase) > LONGEST_PHRASE:
+        errors.append(FieldError("/phrase", f"A phrase has at most {LONGEST_PHRASE:,} characters."))
     if not reason.strip() or len(reason) > 500:
         errors.append(FieldError("/reason", "Say why, in at most 500 characters."))
     if not 1 <= days <= LONGEST_EXCEPTION.days:

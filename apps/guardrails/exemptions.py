@@ -13,6 +13,8 @@ from apps.guardrails.checks.keywords import phrases
 from apps.guardrails.checks.matching import PatternRefused, Patterns
 from apps.guardrails.checks.normalising import fold
 
+LONGEST_PHRASE = 1000
+
 
 @dataclass(frozen=True, eq=False)
 class Exemption:
@@ -35,6 +37,23 @@ def phrase_of(words: str) -> Patterns:
     if not fold(words).split():
         raise PatternRefused("Nothing of it can be seen.")
     return phrases([words], whole_words=True, ignore_case=True)
+
+
+def suggested(text: str, spans: Sequence[Sequence[int]]) -> str:
+    """The phrase that would let through what was found in a text; "" where none could.
+
+    Args:
+        spans: (start, end) of each place.
+    """
+    start, end = spans[0] if len(spans) == 1 else (0, 0)
+    phrase = text[start:end]
+    if len(phrase) > LONGEST_PHRASE or "\n" in phrase:
+        return ""
+    try:
+        found = phrase_of(phrase).spans(Subject(text), to_the_end=False)
+    except PatternRefused:
+        return ""
+    return phrase if any(span == (start, end) for _, span in found) else ""
 
 
 def text_hash(key: bytes, text: str) -> bytes:

@@ -74,7 +74,8 @@ def restore(request: HttpRequest, policy: Policy) -> HttpResponseBase:
 def exceptions(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """Phrases and texts that are let through for one rule until a day."""
     problem = None
-    if request.method == "POST":
+    begun = "begin" in request.POST  # from a decision: shown first, filled in
+    if request.method == "POST" and not begun:
         days = request.POST.get("days", "")
         try:
             configuring.make_exception(
@@ -98,7 +99,7 @@ def exceptions(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         "page": page_of,
         "rules": configuring.rules_of(policy, configuring.current_guardrail(policy)),
         "problem": problem,
-        "given": request.POST if problem else {},
+        "given": request.POST if problem or begun else {},
         "now": timezone.now(),
     }
     return render(

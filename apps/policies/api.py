@@ -69,6 +69,7 @@ class PolicyDetail(Endpoint):
             policy=self.target,
             targets=data.get("targets", {}),
             settings=data.get("settings", {}),
+            name=data.get("name"),
         )
         if "categories" in data:
             services.set_categories(self.actor, policy=self.target, categories=data["categories"])

@@ -33,11 +33,14 @@ class NewPolicyForm(forms.Form):
 
 
 class SettingsForm(forms.ModelForm):
-    """Targets and queue settings of a policy."""
+    """Name, targets and queue settings of a policy."""
+
+    name = WholeText(max_length=200)
 
     class Meta:
         model = Policy
         fields = [
+            "name",
             "target_false_positive_rate",
             "target_recall",
             "target_cost_ratio",
@@ -75,11 +78,13 @@ class SettingsForm(forms.ModelForm):
             "level": "A higher level's allowed rules lift lower blocks; nothing lifts its own.",
         }
 
-    def split(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(targets, settings) for services.change_settings."""
-        data = self.cleaned_data
+    def split(self) -> dict[str, Any]:
+        """What services.change_settings takes: name, targets and settings."""
+        data = dict(self.cleaned_data)
+        name = data.pop("name")
         targets = {n.removeprefix("target_"): v for n, v in data.items() if n.startswith("target_")}
-        return targets, {n: v for n, v in data.items() if not n.startswith("target_")}
+        settings = {n: v for n, v in data.items() if not n.startswith("target_")}
+        return {"name": name, "targets": targets, "settings": settings}
 
 
 def draft_from(post: QueryDict) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from typing import Any
 
 from rest_framework import serializers
 
+from apps.policies.differences import Change
 from apps.policies.models import Policy, PolicyDraft, PolicyRole, PolicyVersion
 from apps.policies.services import SETTINGS, TARGETS
-from apps.policies.specification import Change
 from apps.policies.taxonomies import Categories
 
 
@@ -44,6 +44,7 @@ class PolicyIn(SpecificationIn):
 
 
 class PolicyPatch(serializers.Serializer):
+    name = WholeTextField(max_length=200, required=False)
     targets = serializers.DictField(required=False)
     settings = serializers.DictField(required=False)
     retired = serializers.BooleanField(required=False)

@@ -55,8 +55,7 @@ def create_policy(
         errors.append(
             FieldError("/slug", "1 to 60 lower-case letters, digits, hyphens and underscores.")
         )
-    if not name.strip() or len(name) > 200:
-        errors.append(FieldError("/name", "Give it a name of at most 200 characters."))
+    errors += _wrong_name(name)
     if errors:
         raise Problem("The policy was not created.", errors=errors)
     draft = parse(specification)
@@ -161,10 +160,19 @@ def publish_version(actor: Actor, *, policy: Policy) -> PolicyVersion:
 
 @transaction.atomic
 def change_settings(
-    actor: Actor, *, policy: Policy, targets: Mapping[str, Any], settings: Mapping[str, Any]
+    actor: Actor,
+    *,
+    policy: Policy,
+    targets: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    name: str | None = None,
 ) -> None:
-    """Set targets and queue settings; names that are not given stay."""
+    """Set the name, targets and queue settings; what is not given stays."""
+    if name is not None and (errors := _wrong_name(name)):
+        raise Problem("Some settings are wrong.", errors=errors)
     changed = _apply_settings(policy, targets, settings)
+    if name not in (None, policy.name):
+        policy.name = changed["name"] = name
     if changed:
         policy.save(update_fields=list(changed))
         record(actor, "policy.change_settings", policy, **changed)
@@ -231,6 +239,12 @@ def draft_changes(policy: Policy) -> list[Any]:
     """The draft against the published version (against nothing before the first)."""
     before = policy.current_version.specification if policy.current_version else NOTHING
     return compare(before, policy.draft.specification)
+
+
+def _wrong_name(name: str) -> list[FieldError]:
+    if name.strip() and len(name) <= 200:
+        return []
+    return [FieldError("/name", "Give it a name of at most 200 characters.")]
 
 
 def _apply_settings(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from apps.base.gate import check_text
 from apps.base.problems import FieldError, Problem
+from apps.policies.differences import Change, difference, word_by_word
 
 STAGES = ("input", "output", "tool_call", "retrieval")
 POLARITIES = ("disallowed", "allowed")
@@ -17,8 +17,6 @@ ACTIONS = ("allow", "flag", "redact", "rewrite", "escalate", "block")
 MAXIMUM_RULES = 100
 MAXIMUM_EXAMPLES = 20
 MAXIMUM_TEXT = 10_000
-# a comparison looks at so many pairs of words one by one; more of the same word takes seconds
-_CLOSE_PAIRS = 200_000
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,59}\Z")
 
 
@@ -189,41 +187,12 @@ class _Reader:
             raise Problem("Some fields are wrong.", code="invalid", errors=self.errors)
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A run of words of a changed text: kind is same, added or removed."""
-
-    kind: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Change:
-    """One difference between two specifications, ready to be shown."""
-
-    kind: str  # added, removed, changed
-    where: str
-    before: str
-    after: str
-    pieces: tuple[Piece, ...] = ()
-
-
 def compare(before: Specification, after: Specification) -> list[Change]:
     """What changed, field by field and rule by rule (matched by key, in the new order)."""
-    changes = _changes(before, after)
-    close = _CLOSE_PAIRS
-    for position, change in enumerate(changes):
-        old, new = _words(change.before), _words(change.after)
-        close -= len(old) * len(new)
-        changes[position] = replace(change, pieces=_pieces(old, new, closely=close > 0))
-    return changes
-
-
-def _changes(before: Specification, after: Specification) -> list[Change]:
     changes = []
     for name in ("definition", "scope", "rationale"):
-        changes += _field(name, getattr(before, name), getattr(after, name))
-    changes += _field("stages", ", ".join(before.stages), ", ".join(after.stages))
+        changes += difference(name, getattr(before, name), getattr(after, name))
+    changes += difference("stages", ", ".join(before.stages), ", ".join(after.stages))
     old = {rule.key: rule for rule in before.rules}
     new = {rule.key: rule for rule in after.rules}
     for key, rule in new.items():
@@ -231,24 +200,17 @@ def _changes(before: Specification, after: Specification) -> list[Change]:
             changes.append(Change("added", f"rule {key}", "", rule.text))
             continue
         for name in ("text", "polarity", "severity", "action"):
-            changes += _field(
+            changes += difference(
                 f"rule {key}: {name}", str(getattr(old[key], name)), str(getattr(rule, name))
             )
-        changes += _field(f"rule {key}: examples", _examples(old[key]), _examples(rule))
+        changes += difference(f"rule {key}: examples", _examples(old[key]), _examples(rule))
     for key, rule in old.items():
         if key not in new:
             changes.append(Change("removed", f"rule {key}", rule.text, ""))
     common_before = [key for key in old if key in new]
     common_after = [key for key in new if key in old]
-    changes += _field("order of rules", ", ".join(common_before), ", ".join(common_after))
-    return changes
-
-
-def _field(where: str, before: str, after: str) -> list[Change]:
-    if before == after:
-        return []
-    kind = "added" if not before else "removed" if not after else "changed"
-    return [Change(kind, where, before, after)]
+    changes += difference("order of rules", ", ".join(common_before), ", ".join(common_after))
+    return word_by_word(changes)
 
 
 def _examples(rule: RuleText) -> str:
@@ -257,22 +219,3 @@ def _examples(rule: RuleText) -> str:
         + (f" ({example.why})" if example.why else "")
         for example in rule.examples
     )
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\s+|\w+|[^\w\s]", text)
-
-
-def _pieces(old: list[str], new: list[str], *, closely: bool) -> tuple[Piece, ...]:
-    """Runs of words; not closely means that words which are everywhere align nothing."""
-    pieces = []
-    matcher = difflib.SequenceMatcher(None, old, new, autojunk=not closely)
-    for kind, a, b, c, d in matcher.get_opcodes():
-        if kind == "equal":
-            pieces.append(Piece("same", "".join(old[a:b])))
-            continue
-        if b > a:
-            pieces.append(Piece("removed", "".join(old[a:b])))
-        if d > c:
-            pieces.append(Piece("added", "".join(new[c:d])))
-    return tuple(pieces)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
+from django.forms import Form, ModelForm
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -55,8 +57,7 @@ def create(request: HttpRequest) -> HttpResponseBase:
                 viewer(request), **form.cleaned_data, specification={"stages": ["output"]}
             )
         except Problem as problem:
-            for error in problem.errors:
-                form.add_error(error.pointer.strip("/") or None, error.message)
+            _add_errors(form, problem)
         else:
             return redirect("policies:edit", policy.slug)
     return render(
@@ -151,16 +152,22 @@ def settings(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         instance=Policy.objects.get(pk=policy.pk),
     )
     if request.method == "POST" and form.is_valid():
-        targets, queue = form.split()
-        services.change_settings(viewer(request), policy=policy, targets=targets, settings=queue)
-        messages.success(request, "The settings are saved.")
-        return redirect("policies:settings", policy.slug)
+        try:
+            services.change_settings(viewer(request), policy=policy, **form.split())
+        except Problem as problem:
+            _add_errors(form, problem)
+        else:
+            messages.success(request, "The settings are saved.")
+            return redirect("policies:settings", policy.slug)
     context = {
         "policy": policy,
         "tab": "settings",
         "form": form,
         "people": _people(policy),
-        "known": sorted(taxonomies.known_categories(policy.workspace)),
+        "taxonomies": [
+            (taxonomy, _chosen(taxonomy, policy.categories))
+            for taxonomy in taxonomies.taxonomies_of(policy.workspace).values()
+        ],
     }
     return render(request, "policies/settings.html", context, status=400 if form.errors else 200)
 
@@ -281,6 +288,19 @@ def _draft_context(policy: Policy) -> dict[str, object]:
         "changes": services.draft_changes(policy),
         "missing": missing(policy.draft.specification),
     }
+
+
+def _add_errors(form: Form | ModelForm, problem: Problem) -> None:
+    for error in problem.errors:
+        form.add_error(error.pointer.strip("/") or None, error.message)
+
+
+def _chosen(
+    taxonomy: taxonomies.Categories, names: Sequence[str]
+) -> list[tuple[str, taxonomies.Category, bool]]:
+    """Each category, as a policy names it, and whether it is among the names."""
+    each = [(f"{taxonomy.slug}/{category.code}", category) for category in taxonomy.categories]
+    return [(name, category, name in names) for name, category in each]
 
 
 def _people(policy: Policy) -> list[tuple[Membership, str]]:

@@ -15,9 +15,11 @@ from apps.accounts.pages import page, viewer
 from apps.accounts.permissions import allowed
 from apps.base.keyset import paginate
 from apps.base.problems import Problem
+from apps.guardrails.exemptions import suggested
 from apps.guardrails.explaining import Move, moves
 from apps.guardrails.learning.artifact import ArtifactRefused
 from apps.guardrails.models import ModelVersion
+from apps.policies.models import Policy
 from apps.policies.specification import ACTIONS, STAGES
 from apps.runtime import canaries, checking, incidents, replaying, switches, texts, traffic
 from apps.runtime.models import Canary, Decision, Feedback, Incident, Retention
@@ -48,6 +50,7 @@ def playground(request: HttpRequest) -> HttpResponseBase:
                 "checked": checked,
                 "policies": _by_policy(checked.decision.receipt),
                 "explained": _explained(actor, checked, text),
+                "exceptions": _exceptions(actor, checked.decision, {"text": text}),
             }
     return render(request, "runtime/playground.html", context, status=status)
 
@@ -221,13 +224,16 @@ def _decision(
     problem: Problem | None = None,
     again: replaying.Replay | None = None,
 ) -> HttpResponseBase:
+    actor = viewer(request)
+    kept = kept_content(actor.workspace, found.pk)
     context = {
         "decision": found,
         "policies": _by_policy(found.receipt),
-        "kept": kept_content(viewer(request).workspace, found.pk),
+        "kept": kept,
         "problem": problem,
         "again": again,
         "explained": {},
+        "exceptions": _exceptions(actor, found, kept),
     }
     status = problem.status if problem else 200
     return render(request, "runtime/decision.html", context, status=status)
@@ -286,6 +292,24 @@ def _explained(
         except ArtifactRefused:
             continue  # the receipt says that the model was refused
     return explained
+
+
+def _exceptions(
+    actor: Actor, decision: Decision, content: dict[str, Any] | None
+) -> dict[int, dict[str, str]]:
+    """The exception that would answer each reason, by its place, where the actor may make one."""
+    subjects = checking.subjects_of(content) if content else []
+    slugs = {reason["policy"] for reason in decision.reasons}
+    policies = Policy.objects.visible_to(actor).with_role_of(actor).filter(slug__in=slugs)
+    editable = {p.slug for p in policies if allowed(actor, "guardrails.edit", p)}
+    offers = {}
+    for place, reason in enumerate(decision.reasons):
+        if reason["policy"] not in editable or reason["action"] == "allow" or reason["lifted_by"]:
+            continue
+        text = subjects[reason["turn"] or 0].text if subjects else ""
+        phrase = suggested(text, reason["spans"])
+        offers[place] = {"phrase": phrase, "text": "" if phrase else text}
+    return offers
 
 
 def _text(request: HttpRequest, name: str) -> str:

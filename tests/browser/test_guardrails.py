@@ -63,12 +63,30 @@ def test_from_the_playground_to_feedback_to_an_incident_to_its_fix(
     page.locator("summary", has_text="Keywords").click()
     page.get_by_label("Words and phrases").fill("two tablets\nthe whole strip")
     page.get_by_role("button", name="Save, and see").click()
+    expect(page.locator("main .diff")).to_contain_text("the whole strip")
     expect(page.locator("main")).to_contain_text("passes")
     page.get_by_role("button", name="Publish").click()
     page.goto(incident)
     expect(page.get_by_label("Its life").locator("[aria-current]")).to_have_text("fixed")
     page.get_by_role("button", name="Verify and close").click()
     expect(page.get_by_label("Its life").locator("[aria-current]")).to_have_text("verified")
+
+
+def test_a_false_block_is_let_through_where_it_is_seen(
+    world: World, visits: Visits, slug: str
+) -> None:
+    enforce(world, slug)
+    page = visits.open(world.owner)
+    page.wait_for_timeout(1_200)  # a change is served within a second
+    play(page, BAD)
+    page.get_by_role("button", name="Let it through…").click()
+    expect(page.get_by_label("Phrase")).to_have_value("two tablets")
+    expect(page.get_by_label("For", exact=True)).to_have_value("names-a-dose")
+    page.get_by_role("button", name="Let it through").click()
+    expect(page.locator("main")).to_contain_text("until")
+    page.wait_for_timeout(1_200)  # a change is served within a second
+    play(page, BAD)
+    expect(page.get_by_label("The decision")).to_contain_text("allow")
 
 
 def test_a_policy_goes_from_shadow_to_enforce(world: World, visits: Visits, slug: str) -> None:

@@ -202,6 +202,7 @@ def test_a_target_can_be_taken_away(owner: Any, policy: Policy) -> None:
 
 def test_the_settings_page_saves_with_empty_targets(owner: Any, policy: Policy) -> None:
     fields = {
+        "name": "Doses, all of them",
         "target_false_positive_rate": "0.02",
         "target_recall": "",
         "target_cost_ratio": "",
@@ -218,7 +219,18 @@ def test_the_settings_page_saves_with_empty_targets(owner: Any, policy: Policy) 
     assert factories.page_client(owner).post("/policies/doses/settings/", fields).status_code == 302
     saved = Policy.objects.get()
     assert (saved.target_false_positive_rate, saved.target_recall) == (0.02, None)
+    assert saved.name == "Doses, all of them"
     assert (saved.mode, saved.on_failure, saved.level) == ("enforce", "open", "platform")
+
+
+@pytest.mark.parametrize("name", [" ", "x" * 201])
+def test_a_policy_is_not_renamed_to_nothing_or_to_a_book(owner: Any, name: str) -> None:
+    policy = factories.make_policy(owner, "named")
+    answer = factories.Api("", factories.page_client(owner)).patch(
+        "policies/named", {"name": name, "settings": {"retrain_after": 77}}
+    )
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, "/name")
+    assert Policy.objects.get(slug="named").retrain_after == policy.retrain_after
 
 
 @pytest.mark.parametrize("settings", [{"audit_fraction": 0.01}, {"audit_share": 1.1}, {"x": 1}])

@@ -479,7 +479,7 @@ CHOOSING: dict[tuple[str, str], list[list[str]]] = {
         ["stages", "rules-0-key", "rules-0-polarity", "rules-0-severity", "rules-0-action",
          "rules-0-examples-0-violates"],
     ],
-    ("policies:settings", "POST"): [[
+    ("policies:settings", "POST"): [["name"], [
         "target_false_positive_rate", "target_recall", "target_cost_ratio", "retrain_after",
         "retrain_every_hours", "audit_fraction", "audit_share", "mode", "on_failure", "level",
         "rollout", "safe_completion",
@@ -965,7 +965,7 @@ KNOWN = {
     # by a door whose text comes back, by a field that chooses, or by a query
     "SpecificationIn": {"stages", "definition", "scope", "rationale", "rules"},
     "PolicyIn": {"slug", "name", "targets", "settings"},
-    "PolicyPatch": {"targets", "settings", "retired", "categories"},
+    "PolicyPatch": {"name", "targets", "settings", "retired", "categories"},
     "RoleIn": {"member", "role"},
     "LabelIn": {
         "lease", "verdict", "rules", "severity", "rationale", "seconds", "next",
@@ -987,6 +987,7 @@ KNOWN = {
     "SourceForm": {"source", "licence", "consent"},
     "NewPolicyForm": {"name", "slug"},
     "SettingsForm": {
+        "name",
         "target_false_positive_rate", "target_recall", "target_cost_ratio", "retrain_after",
         "retrain_every_hours", "audit_fraction", "audit_share", "mode", "on_failure", "level",
         "rollout", "safe_completion",

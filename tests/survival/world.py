@@ -318,6 +318,7 @@ def _bodies(space: Space) -> dict[tuple[str, str], Any]:
         ("policies:edit", "POST"): {"definition": "New.", "stages": ["output"], "revision": ""},
         ("policies:publish", "POST"): {},
         ("policies:settings", "POST"): {
+            "name": "Renamed",
             "target_false_positive_rate": "0.05",
             "retrain_after": "30",
             "audit_fraction": "0.3",
