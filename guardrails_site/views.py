@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from drf_spectacular.generators import SchemaGenerator
@@ -16,7 +17,7 @@ from apps.accounts.endpoint import problem_response
 from apps.accounts.models import Membership
 from apps.accounts.pages import page, viewer
 from apps.accounts.permissions import allowed
-from apps.base.problems import Malformed, NotFound, Problem
+from apps.base.problems import Malformed, NotFound, Problem, UnknownHost
 from apps.labeling import progress
 from apps.policies.models import Policy
 
@@ -138,7 +139,8 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return problem_response(request, Malformed())
+    unknown = isinstance(exception, DisallowedHost)
+    return problem_response(request, UnknownHost() if unknown else Malformed())
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

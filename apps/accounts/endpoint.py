@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar
 
-from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import DisallowedHost, RequestDataTooBig, SuspiciousOperation
 from django.db import DataError, IntegrityError, OperationalError
 from django.http import Http404 as DjangoNotFound
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -25,12 +25,14 @@ from apps.accounts.actor import Actor
 from apps.accounts.idempotency import expired
 from apps.accounts.models import IdempotencyKey
 from apps.accounts.permissions import require
+from apps.accounts.sealing import seal, unseal
 from apps.base.gate import check_text
 from apps.base.parsers import StrictJSONParser
-from apps.base.problems import FieldError, Malformed, NotFound, Problem
+from apps.base.problems import FieldError, Malformed, NotFound, Problem, UnknownHost
 
 logger = logging.getLogger(__name__)
 
+_PURPOSE = "idempotency"
 SHOWN_ONCE = frozenset({"token", "one_time_password"})
 
 
@@ -88,7 +90,8 @@ class Endpoint(APIView):
             if response.status_code < 500:
                 entry.status = response.status_code
                 # through the renderer's encoder, so that the replay is the same JSON
-                entry.answer = _plain(_without_secrets(response.data))
+                answer = _plain(_without_secrets(response.data))
+                entry.answer = seal(self.actor.workspace, _PURPOSE, answer)
                 entry.save(update_fields=["status", "answer"])
             else:
                 entry.delete()
@@ -101,7 +104,9 @@ class Endpoint(APIView):
         check_text(key)
         streamed = request.content_type not in ("application/json", "")
         body = request.headers.get("Content-Length", "").encode() if streamed else request.body
-        place = f"{request.method} {request.get_full_path()}\n".encode()
+        # another precondition is another request
+        precondition = request.headers.get("If-Match", "")
+        place = f"{request.method} {request.get_full_path()}\n{precondition}\n".encode()
         digest = hashlib.sha256(place + body).digest()
         membership = self.actor.membership
         assert membership is not None
@@ -125,7 +130,8 @@ class Endpoint(APIView):
                 code="idempotency_key_busy",
                 status=409,
             )
-        raise _Replay(Response(entry.answer, status=entry.status))
+        answer = unseal(self.actor.workspace, _PURPOSE, bytes(entry.answer or b""))
+        raise _Replay(Response(answer, status=entry.status))
 
 
 def _without_secrets(answer: Any) -> Any:
@@ -148,15 +154,33 @@ def validated(serializer_class: type[serializers.Serializer], data: Any) -> dict
     if not isinstance(data, Mapping):
         raise Problem("Send a JSON object.", code="not_an_object")
     serializer = _made.of(serializer_class)
-    unknown = sorted(set(data) - set(serializer.fields))
-    if unknown:
-        known = ", ".join(sorted(serializer.fields))
-        raise Problem(
-            f"Unknown names were sent; known are: {known}.",
-            code="unknown_field",
-            errors=[FieldError("/?", f"Known names: {known}.") for _ in unknown],
-        )
+    known_only(serializer, data)
     return dict(serializer.run_validation(data))
+
+
+def known_only(serializer: serializers.Serializer, data: Any, pointer: str = "") -> None:
+    """Refuse names, at any depth, that nothing reads: a slip must not pass for what was meant."""
+    errors = list(_unknown(serializer, data, pointer))
+    if errors:
+        raise Problem(
+            f"Unknown names were sent. {errors[0].message}", code="unknown_field", errors=errors
+        )
+
+
+def _unknown(field: serializers.Field, data: Any, pointer: str) -> Iterator[FieldError]:
+    child = getattr(field, "child", None)
+    if isinstance(data, list) and child is not None:
+        for place, item in enumerate(data):
+            yield from _unknown(child, item, f"{pointer}/{place}")
+    elif isinstance(data, Mapping) and isinstance(field, serializers.Serializer):
+        listed = ", ".join(sorted(field.fields))
+        for name in set(data) - set(field.fields) - getattr(field, "also_known", frozenset()):
+            if data[name] or not getattr(field, "empty_ignored", False):
+                # the caller's own word is not told back
+                yield FieldError(f"{pointer}/?", f"Known names: {listed}.")
+        for name, inner in field.fields.items():
+            if name in data:
+                yield from _unknown(inner, data[name], f"{pointer}/{name}")
 
 
 class _Made(threading.local):
@@ -219,6 +243,8 @@ def _as_problem(exc: Exception) -> Problem:
         return Problem("A value in the request cannot be stored.", code="unstorable")
     if isinstance(exc, RequestDataTooBig):
         return Problem("The body is too large.", code="too_large", status=413)
+    if isinstance(exc, DisallowedHost):
+        return UnknownHost()
     if isinstance(exc, SuspiciousOperation):
         return Malformed()
     if isinstance(exc, IntegrityError):

@@ -132,7 +132,8 @@ class IdempotencyKey(models.Model):
     key = models.CharField(max_length=200)
     request_digest = models.BinaryField()
     status = models.PositiveSmallIntegerField(null=True)
-    answer = models.JSONField(null=True)
+    # sealed: it may quote what was checked
+    answer = models.BinaryField(null=True)
     created_at = models.DateTimeField(auto_now_add=True, db_index=True)
 
     class Meta:

@@ -50,6 +50,17 @@ class Forbidden(Problem):
         super().__init__(detail, code="forbidden", status=403)
 
 
+class UnknownHost(Problem):
+    """Asked for by a name that is none of this host's."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This host does not answer to the name in the request's Host header; whoever runs it "
+            "adds the name to ALLOWED_HOSTS.",
+            code="unknown_host",
+        )
+
+
 class Malformed(Problem):
     """What Django itself could not read."""
 

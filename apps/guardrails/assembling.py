@@ -186,6 +186,7 @@ def _check(
         weight=check.weight,
         advisory=check.advisory,
         remote=KINDS[check.kind].remote,
+        needs_call=KINDS[check.kind].needs_call,
     )
     if check.kind == CLASSIFIER:
         if model is None or problem:

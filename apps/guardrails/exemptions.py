@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from apps.base.invisible import is_invisible
 from apps.corpus.hashing import framed
-from apps.guardrails.checks.interface import Subject
+from apps.guardrails.checks.interface import Span, Subject
 from apps.guardrails.checks.keywords import phrases
 from apps.guardrails.checks.matching import PatternRefused, Patterns
 from apps.guardrails.checks.normalising import fold
@@ -65,6 +65,19 @@ def lets_through(exemptions: Sequence[Exemption], key: bytes, text: str) -> bool
     """Whether the whole text, exactly as it is, is let through."""
     hashes = [one.text_hash for one in exemptions if one.text_hash]
     return bool(hashes) and text_hash(key, text) in hashes
+
+
+def cut(spans: Sequence[Span], blank: str, text: str) -> bool:
+    """Whether blanking a text took a part of any of these spans, and not all that is seen of it."""
+    for start, end in spans:
+        kept = [
+            after == before
+            for after, before in zip(blank[start:end], text[start:end], strict=True)
+            if not (before.isspace() or is_invisible(before))
+        ]
+        if any(kept) and not all(kept):
+            return True
+    return False
 
 
 def blanked(exemptions: Sequence[Exemption], text: str) -> str:

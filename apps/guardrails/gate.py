@@ -36,12 +36,18 @@ class Gate:
 class Vote(NamedTuple):
     """One check's: its score in [0, 1], whether that is enough for it, and its weight (> 0).
 
-    `score` is None when the check failed.
+    `score` is None when the check failed, and the least it can be where it failed `partly`: on
+    some of the texts.
     """
 
     score: float | None
     fired: bool = False
     weight: float = 1.0
+    partly: bool = False
+
+    @property
+    def known(self) -> bool:
+        return self.score is not None and not self.partly
 
 
 @dataclass(frozen=True)
@@ -60,17 +66,14 @@ def combine(gate: Gate, votes: Sequence[Vote]) -> Verdict:
     """
     if not votes:
         return Verdict(False, 0.0)
-    if all(vote.score is not None for vote in votes):
+    if all(vote.known for vote in votes):
         score = _score(gate, votes)
         return Verdict(_fires(gate, votes, score), score)
-    least, most = _filled(votes, 0.0, False), _filled(votes, 1.0, True)
+    least = [vote if vote.score is not None else Vote(0.0, False, vote.weight) for vote in votes]
+    most = [vote if vote.known else Vote(1.0, True, vote.weight) for vote in votes]
     low, high = _score(gate, least), _score(gate, most)
     without, with_all = _fires(gate, least, low), _fires(gate, most, high)
     return Verdict(without if without == with_all else None, low if low == high else None)
-
-
-def _filled(votes: Sequence[Vote], score: float, fired: bool) -> list[Vote]:
-    return [vote if vote.score is not None else Vote(score, fired, vote.weight) for vote in votes]
 
 
 def _fires(gate: Gate, votes: Sequence[Vote], score: float) -> bool:

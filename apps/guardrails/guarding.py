@@ -40,6 +40,7 @@ class Check:
     weight: float = 1.0
     advisory: bool = False
     remote: bool = False
+    needs_call: bool = False
     problem: str = ""
 
 
@@ -134,8 +135,10 @@ def look(
                 after = _excepted(guardrail, check, subject, said, panel)
                 excepted = excepted or after is not said
                 said = after
+            if not 0 <= said.score <= 1:  # NaN would pass for a check that found nothing
+                said = Found(0.0, failed=f"{check.kind}_failed")
+            failed = failed or said.failed or said.partly
             if said.failed:
-                failed = failed or said.failed
                 continue
             if said.score >= check.threshold:
                 places.append((place, said.spans))
@@ -166,7 +169,8 @@ def _excepted(
     if exemptions.lets_through(standing, guardrail.key, subject.text):
         return NOTHING
     text = exemptions.blanked(standing, subject.text)
-    if text == subject.text:
+    # what reaches beyond a phrase is more than the phrase: it would hide behind it
+    if text == subject.text or exemptions.cut(said.spans, text, subject.text):
         return said
     assert check.evaluate is not None
     without = replace(subject, text=text)
@@ -178,4 +182,4 @@ def _excepted(
 def _vote(check: Check, heard: Heard | None) -> Vote:
     if heard is None or heard.failed:
         return Vote(None, weight=check.weight)
-    return Vote(heard.score, bool(heard.places), check.weight)
+    return Vote(heard.score, bool(heard.places), check.weight, bool(heard.partly))

@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.actor import Actor
-from apps.accounts.endpoint import Endpoint, document_of, validated
+from apps.accounts.endpoint import Endpoint, document_of, known_only, validated
 from apps.base.keyset import paginate
 from apps.base.lists import ListQuery, cursor_of, list_answer
 from apps.base.problems import FieldError, Problem
@@ -27,6 +27,7 @@ from apps.runtime import (
 )
 from apps.runtime import serializers as shapes
 from apps.runtime.checking import Checked
+from apps.runtime.contents import CONTENTS
 from apps.runtime.endpoint import CheckEndpoint
 from apps.runtime.models import Canary, Decision, Incident, Retention
 from apps.runtime.permissions import load_canary, load_decision, load_incident
@@ -52,7 +53,9 @@ class CheckBatch(CheckEndpoint):
 
     @extend_schema(request=shapes.BatchIn, responses=shapes.BatchShape)
     def post(self, request: Request) -> Response:
-        given = request.data.get("items") if isinstance(request.data, dict) else None
+        data = request.data if isinstance(request.data, dict) else {}
+        known_only(shapes.BatchIn(), dict.fromkeys(data))
+        given = data.get("items")
         if not isinstance(given, list) or not 1 <= len(given) <= MOST_IN_A_BATCH:
             raise Problem(
                 f"Send items: a list of 1 to {MOST_IN_A_BATCH} checks.",
@@ -93,13 +96,9 @@ class CheckStream(CheckEndpoint):
             policies=data.get("policies"),
             key=data.get("context", {}).get("key", ""),
         )
-        answer = {
-            "action": streamed.action,
-            "release": streamed.release,
-            "next": streamed.chunks + 1,
-            "check": shapes.finished(streamed.checked) if streamed.checked else None,
-        }
-        return Response(answer)
+        where = {"release": streamed.release, "next": streamed.chunks + 1}
+        checked = shapes.finished(streamed.checked, **where) if streamed.checked else None
+        return Response({"action": streamed.action, **where, "check": checked})
 
 
 def _check(actor: Actor, data: dict[str, Any]) -> Checked:
@@ -162,7 +161,7 @@ class DecisionFeedback(Endpoint):
     @extend_schema(request=shapes.FeedbackIn, responses={201: shapes.FeedbackShape})
     def post(self, request: Request, decision: UUID) -> Response:
         data = validated(shapes.FeedbackIn, request.data)
-        content = {name: data[name] for name in checking.CONTENTS if name in data}
+        content = {name: data[name] for name in CONTENTS if name in data}
         feedback, opened = incidents.give_feedback(
             self.actor,
             decision=self.target,

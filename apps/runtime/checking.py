@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,11 +13,12 @@ from django.utils import timezone
 
 from apps.accounts.actor import Actor
 from apps.accounts.models import Workspace
-from apps.base.gate import check_text, parse_json
+from apps.base.gate import check_text
 from apps.base.ids import uuid7
 from apps.base.problems import FieldError, Problem
 from apps.guardrails.checks.interface import Subject
 from apps.runtime import bundles, texts
+from apps.runtime.contents import CONTENTS, subjects_of
 from apps.runtime.judging import Bundle, Judgement, judge
 from apps.runtime.models import Decision, DecisionText
 from apps.runtime.recording import recorder, text_hash
@@ -27,7 +27,6 @@ MAXIMUM_BYTES = 64 * 1024
 MAXIMUM_TURNS = 200
 STAGE = "moderation"
 """What stands for the stage of a text that came to /v1/moderations."""
-CONTENTS = ("text", "messages", "tool_call", "passages")
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def check(
 
     Args:
         content: exactly one of CONTENTS.
-        key: whose traffic this is, for rollouts; the text itself stands in where none is given.
+        key: whose traffic this is, for rollouts; what is judged stands in where none is given.
 
     Raises:
         Problem: 400 or 413 for texts that cannot be judged, 404 for a policy that does not exist,
@@ -100,11 +99,16 @@ def check_with(
 ) -> Checked:
     """The same, by what `narrow` leaves of the bundle."""
     started = time.perf_counter()
-    subjects = subjects_of(content)
-    _check_texts(subjects)
+    subjects = subjects_of(content, stage=stage)
+    _check_texts(subjects, next(name for name in CONTENTS if name in content))
     served = bundles.served(actor.workspace)
     bundle = narrow(served.bundle)
-    judgement = judge(bundle, stage=stage, subjects=subjects, rollout_key=key or subjects[0].text)
+    judgement = judge(
+        bundle,
+        stage=stage,
+        subjects=subjects,
+        rollout_key=key or "\n".join(s.text for s in subjects),
+    )
     if served.stale:
         judgement = replace(judgement, degraded=(*judgement.degraded, served.stale))
     decision = Decision(
@@ -117,7 +121,7 @@ def check_with(
         finished=judgement.finished,
         degraded=list(judgement.degraded),
         bundle=served.bundle.id,
-        text_hash=text_hash(actor.workspace, [subject.text for subject in subjects]),
+        text_hash=text_hash(actor.workspace, subjects),
         length=sum(len(subject.text) for subject in subjects),
         reasons=list(judgement.reasons),
         receipt=judgement.receipt_as_data(),
@@ -127,35 +131,6 @@ def check_with(
     return Checked(
         judgement, decision, bundle, recorder.put(decision, kept), _shaped(judgement, content)
     )
-
-
-def subjects_of(content: Mapping[str, Any]) -> list[Subject]:
-    """What is judged: one `text`, every turn of `messages`, a tool call, or all passages.
-
-    Raises:
-        Problem: unless exactly one of them is given.
-    """
-    given = [name for name in CONTENTS if name in content]
-    if len(given) != 1:
-        raise Problem(f"Send exactly one of: {', '.join(CONTENTS)}.", code="content")
-    name = given[0]
-    value = content[name]
-    if name == "text":
-        return [Subject(value)]
-    if name == "messages":
-        return [Subject(message["content"], role=message["role"]) for message in value]
-    if name == "tool_call":
-        arguments = _parsed(value.get("arguments", {}))
-        written = json.dumps(arguments, ensure_ascii=False, sort_keys=True)
-        # as JSON a line break is a backslash and an n: what the tool will read stands below it
-        text = "\n".join([f"{value['name']} {written}", *_strings(arguments)])
-        return [Subject(text, tool=value["name"], arguments=arguments)]
-    return [
-        Subject(passage)
-        if isinstance(passage, str)
-        else Subject(passage["text"], source=passage.get("source", ""))
-        for passage in value
-    ]
 
 
 def judged_subjects(
@@ -170,34 +145,16 @@ def judged_subjects(
     if not known:
         return None
     subjects = subjects_of(known)
-    judged = text_hash(workspace, [subject.text for subject in subjects])
+    judged = text_hash(workspace, subjects)
     if judged != bytes(decision.text_hash):
         raise Problem("This is not what the decision judged.", code="another_text", status=409)
     return subjects
 
 
-def _parsed(arguments: Any) -> Any:
-    """Arguments that came as JSON inside a string, as OpenAI has them, or as they are."""
-    if isinstance(arguments, str):
-        try:
-            return parse_json(arguments.encode())
-        except Problem:
-            return arguments
-    return arguments
-
-
-def _strings(value: Any) -> list[str]:
-    """Every key and every string, at any depth."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        return [text for key, item in value.items() for text in (key, *_strings(item))]
-    return [text for item in value for text in _strings(item)] if isinstance(value, list) else []
-
-
-def _check_texts(subjects: Sequence[Subject]) -> None:
+def _check_texts(subjects: Sequence[Subject], name: str) -> None:
     if not any(subject.text.strip() for subject in subjects):
-        raise Problem("There is no text to judge.", errors=[FieldError("/text", "Send some text.")])
+        errors = [FieldError(f"/{name}", "Send some text.")]
+        raise Problem("There is no text to judge.", errors=errors)
     if len(subjects) > MAXIMUM_TURNS:
         raise Problem(f"At most {MAXIMUM_TURNS} texts at once.", code="too_large", status=413)
     for subject in subjects:

@@ -77,7 +77,8 @@ def _answer(request: HttpRequest) -> HttpResponse | None:
             return None
         taken = take(actor)
         let_in(taken)
-        checked = check(actor, stage=content["stage"], content=content)
+        key = content.get("context", {}).get("key", "")
+        checked = check(actor, stage=content["stage"], content=content, key=key)
         status, media_type, body = 200, JSON, orjson.dumps(shapes.finished(checked))
     except Exception as error:  # what it is, the route would say in the same words
         document = document_of(request, error)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from apps.guardrails import gate
@@ -22,7 +22,9 @@ from apps.policies.specification import ACTIONS
 from apps.runtime.decide import Finding, Outcome, Reason, decide, weight
 
 DEADLINE = 0.150
-"""Seconds that a decision may take; what has not begun by then has failed.
+SECONDS_A_KILOBYTE = 0.005
+"""Seconds that a decision may take, and what each kilobyte of text adds to them; a check that has
+not begun by then has failed.
 
 A remote check has its own deadline, and the decision waits for it.
 """
@@ -118,6 +120,7 @@ class Judgement:
     Args:
         action: what to do; when not finished, what the failed policies advise.
         finished: False when an enforced policy failed and nothing found before blocks anyway.
+        failed: the policies that did.
         degraded: why this is less than a whole judgement, in codes; empty when it is whole.
         output: the texts as they may pass where the action is redact or rewrite.
         scores: each policy's c where it is known, whatever its mode.
@@ -127,6 +130,7 @@ class Judgement:
     finished: bool
     degraded: tuple[str, ...]
     reasons: tuple[dict[str, Any], ...]
+    failed: tuple[str, ...] = ()
     receipt: tuple[Entry, ...] = field(default=())
     output: tuple[str, ...] | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -137,13 +141,20 @@ class Judgement:
 
 @dataclass(eq=False)
 class _Round:
-    """One policy while it is looked at: what its checks say comes in by their keys."""
+    """One policy while it is looked at: what its checks say comes in by their keys.
+
+    Args:
+        liftable: whether what it finds in one text may be lifted there, so that it says nothing
+            of what was not looked for in the others.
+        spared: checks that were not asked, and why.
+    """
 
     guard: Guard
     mode: str
     why: str
+    liftable: bool = False
     heard: dict[str, Heard] = field(default_factory=dict)
-    spared: set[str] = field(default_factory=set)
+    spared: dict[str, str] = field(default_factory=dict)
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -156,12 +167,14 @@ class _Round:
         """Whether what this check has not said could still change what the policy asks for.
 
         It does not where the gate stays shut whatever it says, nor where something stricter was
-        found already. Of two that redact, each redacts its own places.
+        found already and stands. Of two that redact, each redacts its own places.
         """
         if check.advisory or check.polarity == "allowed":
             return True
         fires = self.verdict().fires
         if fires is None:
+            return True
+        if fires and self.liftable:
             return True
         asked = [c.action for c in self.checks if self._speaks(c)]
         if self.guard.guardrail.gate.kind != "any":  # the gate speaks for itself
@@ -173,14 +186,14 @@ class _Round:
     def undecided(self) -> bool:
         """Whether a check that failed could have made the policy ask for more than it does.
 
-        One that failed on some turns has said what it asks for; only what it would have cut out
-        of those turns is missing.
+        One that failed on some turns has said what it asks for; missing is only what it would
+        have cut out of those turns, and what nothing would have lifted there.
         """
         for check in self.checks:
             heard = self.heard.get(check.key)
             if heard is None or check.advisory:
                 continue
-            if heard.partly and check.action == "redact":
+            if heard.partly and (check.action == "redact" or self.liftable):
                 return True
             if heard.failed and self.matters(check):
                 return True
@@ -202,7 +215,7 @@ class _Round:
         if self.mode == "off":
             status, why = "skipped", self.why
         elif check.key in self.spared:
-            status, why = "skipped", "short_circuited"
+            status, why = "skipped", self.spared[check.key]
         return Entry(
             policy=guard.policy,
             policy_version=guard.policy_version,
@@ -213,12 +226,24 @@ class _Round:
             why=why,
             rule=check.rule,
             advisory=check.advisory,
-            score=said.score,
+            score=said.score if status == "ran" else None,
             threshold=check.threshold if status == "ran" else None,
             action=check.action if said.places else "",
             turn=said.turn,
             places=said.places,
             reason=said.reason,
+        )
+
+    def gate_places(self) -> tuple[tuple[int, tuple[Span, ...]], ...]:
+        """Where its voting checks found something together; no spans where one cannot say."""
+        places: dict[int, list[tuple[Span, ...]]] = {}
+        for check in self.checks:
+            if self._speaks(check):
+                for turn, spans in self.heard[check.key].places:
+                    places.setdefault(turn, []).append(spans)
+        return tuple(
+            (turn, merged([span for spans in found for span in spans]) if all(found) else ())
+            for turn, found in sorted(places.items())
         )
 
 
@@ -238,16 +263,25 @@ def judge(
     Args:
         rollout_key: whose traffic this is; the same key is always on the same side of a rollout.
     """
-    until = clock() + DEADLINE
+    kilobytes = sum(len(subject.text) for subject in subjects) / 1000
+    until = clock() + DEADLINE + SECONDS_A_KILOBYTE * kilobytes
     guards = [guard for guard in bundle.guards if stage in guard.stages]
+    subjects = [_written(subject, stage) for subject in subjects]
     scored, problem = _scored(bundle, guards, subjects)
-    rounds = [_Round(guard, *_mode(bundle, guard, rollout_key)) for guard in guards]
+    allowing = len(subjects) > 1 and any(c.polarity == "allowed" for g in guards for c in _of(g))
+    rounds = [_Round(guard, *_mode(bundle, guard, rollout_key), allowing) for guard in guards]
     for one in rounds:
         if one.mode == "off":
             continue
         for check in one.checks:
             if check.kind == CLASSIFIER and problem:
                 one.heard[check.key] = Heard(failed=check.problem or problem)
+            elif check.needs_call and all(subject.tool is None for subject in subjects):
+                _without_call(one, check, stage)
+            elif check.remote and one.why == "kill_switch":
+                # nobody waits for a judge while nothing may act
+                one.heard[check.key] = Heard(score=0.0)
+                one.spared[check.key] = one.why
             elif check.remote and check.evaluate is not None:
                 continue
             elif clock() > until and check.evaluate is not None:
@@ -256,6 +290,26 @@ def judge(
                 one.heard[check.key] = look(one.guard.guardrail, check, scored, bundle.panel)
     _ask(bundle, rounds, scored)
     return _conclude(rounds, subjects)
+
+
+def _of(guard: Guard) -> tuple[Check, ...]:
+    return guard.guardrail.checks
+
+
+def _written(subject: Subject, stage: str) -> Subject:
+    """The subject with who wrote it, where its stage tells: a judge has to know."""
+    if stage != "output" or subject.role or subject.source or subject.tool is not None:
+        return subject
+    return replace(subject, role="assistant")
+
+
+def _without_call(one: _Round, check: Check, stage: str) -> None:
+    """A check of tool calls before texts: it has failed where a call should have come."""
+    if stage == "tool_call":
+        one.heard[check.key] = Heard(failed="no_tool_call")
+    else:
+        one.heard[check.key] = Heard(score=0.0)
+        one.spared[check.key] = "no_tool_call"
 
 
 def _mode(bundle: Bundle, guard: Guard, rollout_key: str) -> tuple[str, str]:
@@ -298,7 +352,7 @@ def _ask(bundle: Bundle, rounds: Sequence[_Round], subjects: Sequence[Subject]) 
         waiting = [c for c in one.checks if one.mode != "off" and c.key not in one.heard]
         for check in waiting:
             if one.mode == "enforce" and not one.matters(check):
-                one.spared.add(check.key)
+                one.spared[check.key] = "short_circuited"
             else:
                 future = _remote.submit(
                     look, one.guard.guardrail, check, subjects, bundle.panel, until
@@ -331,35 +385,47 @@ def _conclude(rounds: Sequence[_Round], subjects: Sequence[Subject]) -> Judgemen
             found |= _findings(one, verdict, entries)
             if verdict.fires is None or one.undecided():
                 failed.append(one.guard)
-    outcome = _decide(found)
+    outcomes = _by_turn(found, len(subjects))
+    outcome = _together(outcomes)
     codes = {entry.why for entry in receipt if entry.status == "failed"}
-    codes |= {entry.why for entry in receipt if entry.why == "kill_switch"}
+    codes |= {one.why for one in rounds if one.why == "kill_switch"}
     codes |= {said.partly for one in rounds for said in one.heard.values() if said.partly}
     finished = not failed or outcome.action == "block"
     closed = any(guard.on_failure == "closed" for guard in failed)
+    action = "block" if closed and not finished else outcome.action
+    output: tuple[str, ...] | None = None
+    if action == "rewrite":
+        decided = outcome.reasons[0].finding.policy
+        output = (next(r.guard for r in rounds if r.guard.policy == decided).safe_completion,)
+    elif action == "redact":
+        output = _redactions(outcomes, found, subjects)
     return Judgement(
-        action="block" if closed and not finished else outcome.action,
+        action=action,
         finished=finished,
+        failed=tuple(guard.policy for guard in failed),
         degraded=tuple(sorted(codes)),
         reasons=tuple(_reason(reason, found[reason.finding]) for reason in outcome.reasons),
         receipt=tuple(receipt),
-        output=_output(outcome, found, {r.guard.policy: r.guard for r in rounds}, subjects),
+        output=output,
         scores=scores,
     )
 
 
-def _decide(found: Mapping[Finding, Entry]) -> Outcome:
+def _by_turn(found: Mapping[Finding, Entry], turns: int) -> list[Outcome]:
     """Conflict resolution turn by turn: what is allowed in one turn lifts nothing in another.
 
-    A finding stands if it stands in any of its turns; a gate's is in all of them.
+    A finding that cannot say where is in all of them.
     """
-    turns = {turn for entry in found.values() for turn, _ in entry.places} or {0}
-    outcomes = [
+    if not found:
+        return [Outcome("allow", ())]
+    return [
         decide(f for f, e in found.items() if not e.places or turn in dict(e.places))
-        for turn in sorted(turns)
+        for turn in range(turns)
     ]
-    if len(outcomes) == 1:
-        return outcomes[0]
+
+
+def _together(outcomes: Sequence[Outcome]) -> Outcome:
+    """The most restrictive of all turns'. A finding stands if it stands in any of them."""
     lifted: dict[Finding, list[str]] = {}
     for outcome in outcomes:
         for reason in outcome.reasons:
@@ -386,6 +452,7 @@ def _gate_entry(one: _Round, verdict: gate.Verdict) -> Entry:
         score=verdict.score,
         threshold=rules.threshold if rules.kind == "weighted" else None,
         action=guard.action if verdict.fires else "",
+        places=one.gate_places() if verdict.fires else (),
     )
 
 
@@ -432,31 +499,24 @@ def _places(entry: Entry) -> list[dict[str, Any]]:
     return [{"turn": turn, "spans": list(map(list, spans))} for turn, spans in entry.places]
 
 
-def _output(
-    outcome: Outcome,
-    found: Mapping[Finding, Entry],
-    guards: Mapping[str, Guard],
-    subjects: Sequence[Subject],
-) -> tuple[str, ...] | None:
-    """What may pass instead: redacted texts, or the safe completion of the policy that decided.
+def _redactions(
+    outcomes: Sequence[Outcome], found: Mapping[Finding, Entry], subjects: Sequence[Subject]
+) -> tuple[str, ...]:
+    """The texts as they may pass: of each, what stands in its turn is cut out.
 
     A finding that cannot say where leaves nothing of its text.
     """
-    if outcome.action == "rewrite":
-        return (guards[outcome.reasons[0].finding.policy].safe_completion,)
-    if outcome.action != "redact":
-        return None
-    spans: dict[int, list[Span]] = {}
-    for reason in outcome.reasons:
-        entry = found[reason.finding]
-        if reason.lifted_by or entry.action != "redact":
-            continue
-        for turn, places in entry.places or [(t, ()) for t in range(len(subjects))]:
-            whole = [(0, len(subjects[turn].text))]
+    texts = []
+    for turn, (subject, outcome) in enumerate(zip(subjects, outcomes, strict=True)):
+        spans: list[Span] = []
+        for reason in outcome.reasons:
+            if reason.lifted_by or reason.finding.action != "redact":
+                continue
             # what is found in a tool call cannot be cut out of its arguments
-            cut = places if subjects[turn].tool is None else ()
-            spans.setdefault(turn, []).extend(cut or whole)
-    return tuple(redacted(s.text, spans.get(turn, [])) for turn, s in enumerate(subjects))
+            places = dict(found[reason.finding].places).get(turn) if subject.tool is None else ()
+            spans += places or [(0, len(subject.text))]
+        texts.append(redacted(subject.text, spans))
+    return tuple(texts)
 
 
 def redacted(text: str, spans: Sequence[Span]) -> str:

@@ -241,7 +241,7 @@ class StreamBuffer(models.Model):
     """What came so far of one streamed output, encrypted, until its end.
 
     Args:
-        name: the caller's, unique in the workspace.
+        name: hash of whose it is and the caller's own name for it.
         chunks: how many came.
         checked: code points of the text that were checked and may be shown.
         action: the last check's; a stream that was stopped stays stopped.
@@ -250,7 +250,6 @@ class StreamBuffer(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+", db_index=False)
     name = models.CharField(max_length=200)
-    stage = models.CharField(max_length=10)
     content = models.BinaryField()
     chunks = models.PositiveIntegerField(default=0)
     checked = models.PositiveIntegerField(default=0)

@@ -20,6 +20,7 @@ from apps.policies.taxonomies import BUILT_IN, translate
 from apps.runtime.checking import STAGE, Budget, Checked, check_with
 from apps.runtime.endpoint import CheckEndpoint
 from apps.runtime.judging import Bundle
+from apps.runtime.serializers import why_not_finished
 
 NAMES = tuple(category.code for category in BUILT_IN["openai"].categories)
 _STAGES = {
@@ -41,6 +42,8 @@ class ModerationIn(serializers.Serializer):
 
 class ModerationResultShape(serializers.Serializer):
     flagged = serializers.BooleanField()
+    decision_id = serializers.UUIDField()
+    degraded_by = serializers.ListField(child=serializers.CharField())
     categories = serializers.DictField(child=serializers.BooleanField())
     category_scores = serializers.DictField(child=serializers.FloatField())
     category_applied_input_types = serializers.DictField(
@@ -77,12 +80,7 @@ class Moderations(CheckEndpoint):
             )
         for one in checked:
             if not one.judgement.finished:
-                raise Problem(
-                    f"Not finished: an enforced policy failed. Its advice is to "
-                    f"{one.decision.action}.",
-                    code="not_finished",
-                    status=503,
-                )
+                raise Problem(why_not_finished(one), code="not_finished", status=503)
         answer = {
             "id": f"modr-{checked[0].decision.pk.hex}",
             "model": model,
@@ -158,17 +156,32 @@ def _moderating(bundle: Bundle, stages: set[str]) -> Bundle:
 def _result(checked: Checked) -> dict[str, Any]:
     scores = dict.fromkeys(NAMES, 0.0)
     flags = dict.fromkeys(NAMES, False)
-    acting = {r["policy"] for r in checked.judgement.reasons if not r["lifted_by"]}
-    acting &= {r["policy"] for r in checked.judgement.reasons if r["action"] != "allow"}
+    acting = {
+        reason["policy"]
+        for reason in checked.judgement.reasons
+        if not reason["lifted_by"] and reason["action"] != "allow"
+    }
+    known = _known_scores(checked)
     for guard in checked.bundle.guards:
         names = translate(guard.categories, "openai", checked.bundle.mappings) & set(NAMES)
         for name in (guard.policy, *names):
-            score = checked.judgement.scores.get(guard.policy, 0.0)
-            scores[name] = max(scores.get(name, 0.0), score)
+            scores[name] = max(scores.get(name, 0.0), known.get(guard.policy, 0.0))
             flags[name] = flags.get(name, False) or guard.policy in acting
     return {
         "flagged": any(flags.values()),
+        # beside what OpenAI answers: where it is on record, and whether all of it was judged
+        "decision_id": str(checked.decision.pk),
+        "degraded_by": list(checked.judgement.degraded),
         "categories": flags,
         "category_scores": scores,
         "category_applied_input_types": {name: ["text"] for name in flags},
     }
+
+
+def _known_scores(checked: Checked) -> dict[str, float]:
+    """Each policy's score, in any mode; where a check failed, the highest that is known of it."""
+    scores: dict[str, float] = {}
+    for entry in checked.judgement.receipt:
+        if entry.score is not None and not entry.advisory:
+            scores[entry.policy] = max(scores.get(entry.policy, 0.0), entry.score)
+    return scores | dict(checked.judgement.scores)

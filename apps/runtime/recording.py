@@ -16,6 +16,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 
 from apps.accounts.models import Workspace
 from apps.corpus.hashing import framed
+from apps.guardrails.checks.interface import Subject
 from apps.runtime import traffic
 from apps.runtime.models import Decision, DecisionText
 
@@ -162,6 +163,12 @@ _COPY = (
 recorder = Recorder()
 
 
-def text_hash(workspace: Workspace, texts: Sequence[str]) -> bytes:
-    """HMAC-SHA256 by the workspace's key, without which a short text cannot be guessed from it."""
-    return hmac.digest(bytes(workspace.split_key), b"decision" + framed(texts), "sha256")
+def text_hash(workspace: Workspace, subjects: Sequence[Subject]) -> bytes:
+    """HMAC-SHA256 by the workspace's key, without which a short text cannot be guessed from it.
+
+    Of the texts, and of whose they are, where from, and which tool's.
+    """
+    parts = [subject.text for subject in subjects]
+    if any(subject.role or subject.source or subject.tool is not None for subject in subjects):
+        parts += [word for s in subjects for word in (s.role, s.source, s.tool or "")]
+    return hmac.digest(bytes(workspace.split_key), b"decision" + framed(parts), "sha256")

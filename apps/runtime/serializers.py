@@ -4,27 +4,96 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from apps.accounts.endpoint import validated
+from apps.accounts.endpoint import known_only, validated
 from apps.base.lists import ListQuery
 from apps.base.problems import Problem
 from apps.policies.serializers import WholeTextField
 from apps.policies.specification import ACTIONS, STAGES
 from apps.runtime.checking import Checked
+from apps.runtime.contents import call_text, read_arguments
 from apps.runtime.models import Canary, Decision, Feedback, Incident, KillSwitch
 from apps.runtime.replaying import Replay
 from apps.runtime.traffic import Summary
 
 
-class MessageIn(serializers.Serializer):
-    role = serializers.CharField(max_length=50)
-    content = WholeTextField()
+@extend_schema_field(
+    {
+        "oneOf": [
+            {"type": "string"},
+            {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+                    "required": ["type", "text"],
+                },
+            },
+        ]
+    }
+)
+class PartsField(serializers.Field):
+    """A text, or a list of parts of one, as OpenAI has them; joined by line breaks."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if isinstance(data, str):
+            return data
+        if not isinstance(data, list):
+            raise serializers.ValidationError("This is a text, or a list of {type: text, text}.")
+        texts = []
+        for place, part in enumerate(data):
+            if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+                raise serializers.ValidationError(
+                    f"Part {place + 1} is no {{type: text, text}}. Only texts can be judged: leave "
+                    "others out, knowing that nobody looked at them."
+                )
+            texts.append(part["text"])
+        return "\n".join(texts)
 
 
 class ToolCallIn(serializers.Serializer):
+    """A call; OpenAI's {id, type, function: {name, arguments}} as well."""
+
+    also_known = frozenset({"id", "type", "index", "function"})
+
     name = WholeTextField(max_length=200)
     arguments = serializers.JSONField(required=False)
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict) and "function" in data:
+            data = data["function"]
+            known_only(self, data, "/function")
+        return super().to_internal_value(data)
+
+
+class MessageIn(serializers.Serializer):
+    """A turn as OpenAI has it; what it says, refuses and calls is judged as one text."""
+
+    empty_ignored = True
+
+    role = serializers.CharField(max_length=50)
+    content = PartsField(required=False, allow_null=True)
+    refusal = WholeTextField(required=False, allow_null=True)
+    tool_calls = ToolCallIn(many=True, required=False, allow_null=True)
+    function_call = ToolCallIn(required=False, allow_null=True)
+    tool_call_id = WholeTextField(required=False, allow_null=True, max_length=200)
+    name = WholeTextField(required=False, allow_null=True, max_length=200)
+
+    def to_internal_value(self, data: Any) -> dict[str, str]:
+        given = super().to_internal_value(data)
+        calls = [*(given.get("tool_calls") or []), given.get("function_call")]
+        texts = [given.get("content"), given.get("refusal")]
+        texts += [
+            call_text(call["name"], read_arguments(call.get("arguments", {})))
+            for call in calls
+            if call
+        ]
+        said = [text for text in texts if text is not None]
+        if not said:
+            raise serializers.ValidationError({"content": ["This field is required."]})
+        return {"role": given["role"], "content": "\n".join(filter(None, said))}
 
 
 class PassageIn(serializers.Serializer):
@@ -66,18 +135,24 @@ class CheckIn(ContentIn):
     context = ContextIn(required=False)
 
 
-_PLAIN = {"stage", "text"}
+_PLAIN = ({"stage", "text"}, {"stage", "text", "context"})
 
 
 def is_plain(data: Any) -> bool:
-    """Whether this is a right check of one text and its stage, which nearly every caller sends."""
+    """Whether this is a right check of one text at its stage, as nearly every caller sends it."""
     return (
         isinstance(data, dict)
-        and data.keys() == _PLAIN
+        and data.keys() in _PLAIN
         and isinstance(data["stage"], str)
         and data["stage"] in STAGES
         and isinstance(data["text"], str)
+        and ("context" not in data or _is_plain_context(data["context"]))
     )
+
+
+def _is_plain_context(data: Any) -> bool:
+    key = data.get("key") if isinstance(data, dict) and len(data) == 1 else None
+    return isinstance(key, str) and 0 < len(key) <= 200 and key.isprintable() and " " not in key
 
 
 def check_in(data: Any) -> dict[str, Any]:
@@ -366,17 +441,23 @@ def show_checked(checked: Checked) -> dict[str, Any]:
     }
 
 
-def finished(checked: Checked) -> dict[str, Any]:
-    """The answer to a finished decision; raises the 503 of one that is not."""
+def finished(checked: Checked, **more: Any) -> dict[str, Any]:
+    """The answer to a finished decision; raises the 503 of one that is not, which says `more`."""
     answer = show_checked(checked)
     if not checked.judgement.finished:
         raise Problem(
-            f"Not finished: an enforced policy failed. Its advice is to {answer['action']}.",
-            code="not_finished",
-            status=503,
-            extra=answer,
+            why_not_finished(checked), code="not_finished", status=503, extra={**answer, **more}
         )
     return answer
+
+
+def why_not_finished(checked: Checked) -> str:
+    """Which enforced policies failed, in codes why, and what to do."""
+    judged = checked.judgement
+    told = f"Not finished: {', '.join(judged.failed)} failed ({', '.join(judged.degraded)})."
+    if "no_model" in judged.degraded:
+        told += " A classifier that has a vote needs a model: train one, or leave enforce."
+    return f"{told} The advice is to {judged.action}."
 
 
 def show_decision(decision: Decision) -> dict[str, Any]:

@@ -6,6 +6,7 @@ checked is never released; the last chunk is always checked, whatever it ends wi
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -58,16 +59,20 @@ def take_chunk(
     """Take the next chunk of a stream and check the text so far where a sentence ends.
 
     Args:
-        number: 1, 2, 3...: none may be missing, and none counts twice.
+        number: 1, 2, 3...: none may be missing, and none counts twice. The last one may be sent
+            again, where its answer was lost or none was possible.
 
     Raises:
-        Problem: 409 for a chunk out of turn or of a stream that was stopped; 413 when the text
-            grows beyond what can be checked.
+        Problem: 409 for a chunk out of turn, of a stream that was stopped, or one that is asked
+            for otherwise than the first; 413 when the text grows beyond what can be checked.
     """
     check_text(chunk)
+    asked = {"stage": stage, "policies": sorted(policies or ()), "key": key}
     with transaction.atomic():
-        buffer = _buffer(actor, name, stage)
-        if number != buffer.chunks + 1:
+        buffer = _buffer(actor, name)
+        came = texts.decrypt(actor.workspace, buffer) if buffer.chunks else {"text": "", "last": ""}
+        again = number == buffer.chunks and chunk == came["last"]
+        if number != buffer.chunks + 1 and not again:
             raise Problem(
                 f"Chunk {buffer.chunks + 1} is the next one of this stream.",
                 code="out_of_turn",
@@ -81,30 +86,44 @@ def take_chunk(
                 status=409,
                 extra={"action": buffer.action, "release": buffer.checked},
             )
-        content = texts.decrypt(actor.workspace, buffer) if buffer.chunks else {"text": ""}
-        text = content["text"] + chunk
+        if number > 1 and asked != came["asked"]:
+            raise Problem(
+                "A stream keeps the stage, policies and context of its first chunk.",
+                code="another_stream",
+                status=409,
+                extra={"next": buffer.chunks + 1},
+            )
+        text = came["text"] if again else came["text"] + chunk
         if len(text.encode()) > MAXIMUM_BYTES:
             raise Problem("At most 64 KiB a stream.", code="too_large", status=413)
-        buffer.content = texts.encrypt(actor.workspace, {"text": text})
+        kept = {"text": text, "last": chunk, "asked": asked}
+        buffer.content = texts.encrypt(actor.workspace, kept)
         buffer.chunks = number
         buffer.save()
     if not final and not _SENTENCE_END.search(text, buffer.checked):
         return Streamed("allow", buffer.checked, number, None)
     if not text.strip():
+        if final:
+            buffer.delete()
+            errors = [FieldError("/chunk", "Nothing but white space came.")]
+            raise Problem("There is no text to judge.", errors=errors)
         return Streamed("allow", 0, number, None)
     checked = check(actor, stage=stage, content={"text": text}, policies=policies, key=key or name)
     action = checked.decision.action
-    passes = ACTIONS.index(action) <= ACTIONS.index("flag") and checked.judgement.finished
+    # of what is not finished this is the advice: a policy that fails open lets the text pass
+    passes = ACTIONS.index(action) <= ACTIONS.index("flag")
     release = (len(text) if final else _last_end(text)) if passes else buffer.checked
     if final and passes:
         stopped = StreamBuffer.objects.filter(pk=buffer.pk).exclude(action__in=_GO_ON).first()
         if stopped is not None:
             action, release = stopped.action, stopped.checked
-    if final:
+    # a later chunk may have been checked meanwhile: a stop stays, whatever came after it
+    going_on = StreamBuffer.objects.filter(pk=buffer.pk, action__in=_GO_ON)
+    if not checked.judgement.finished:
+        going_on.update(checked=Greatest(F("checked"), release))  # it may be sent again
+    elif final:
         StreamBuffer.objects.filter(pk=buffer.pk).delete()
     else:
-        # a later chunk may have been checked meanwhile: a stop stays, whatever came after it
-        going_on = StreamBuffer.objects.filter(pk=buffer.pk, action__in=_GO_ON)
         going_on.update(checked=Greatest(F("checked"), release), action=action)
     return Streamed(action, release, number, checked)
 
@@ -115,16 +134,18 @@ def delete_expired() -> int:
     return deleted
 
 
-def _buffer(actor: Actor, name: str, stage: str) -> StreamBuffer:
+def _buffer(actor: Actor, name: str) -> StreamBuffer:
     if not 1 <= len(name) <= 200:
         raise Problem("Name the stream.", errors=[FieldError("/stream", "1 to 200 characters.")])
     check_text(name)
+    # names are a caller's own: two of them may number their chats alike
+    name = hashlib.sha256(f"{actor.person.pk} {name}".encode()).hexdigest()
     rows = StreamBuffer.objects.select_for_update()
     rows.filter(workspace=actor.workspace, name=name, expires_at__lte=timezone.now()).delete()
     buffer, _ = rows.get_or_create(
         workspace=actor.workspace,
         name=name,
-        defaults={"stage": stage, "content": b"", "expires_at": timezone.now() + LIFETIME},
+        defaults={"content": b"", "expires_at": timezone.now() + LIFETIME},
     )
     return buffer
 

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import hmac
-import json
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from cryptography.fernet import Fernet
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
 from apps.accounts.actor import Actor
 from apps.accounts.audit import record
 from apps.accounts.models import Workspace
+from apps.accounts.sealing import seal, unseal
 from apps.base.problems import FieldError, Problem
 from apps.runtime.models import DecisionText, Retention, StreamBuffer
 
 LONGEST_DAYS = 400
+_PURPOSE = "decision texts"
 
 
 def encrypt(workspace: Workspace, content: Mapping[str, Any]) -> bytes:
-    """What a check was asked, as AES with a key made of the host's and the workspace's."""
-    return _cipher(bytes(workspace.split_key)).encrypt(json.dumps(content).encode())
+    """What a check was asked, as nobody reads it from the database alone."""
+    return seal(workspace, _PURPOSE, content)
 
 
 def kept_content(workspace: Workspace, decision: UUID) -> dict[str, Any] | None:
@@ -39,9 +35,7 @@ def kept_content(workspace: Workspace, decision: UUID) -> dict[str, Any] | None:
 
 def decrypt(workspace: Workspace, row: DecisionText | StreamBuffer) -> dict[str, Any]:
     """What `encrypt` was given."""
-    content: dict[str, Any] = json.loads(
-        _cipher(bytes(workspace.split_key)).decrypt(bytes(row.content))
-    )
+    content: dict[str, Any] = unseal(workspace, _PURPOSE, bytes(row.content))
     return content
 
 
@@ -71,9 +65,3 @@ def delete_expired() -> int:
     """Delete the texts whose days are over; returns how many."""
     deleted, _ = DecisionText.objects.filter(expires_at__lte=timezone.now()).delete()
     return deleted
-
-
-@lru_cache(maxsize=256)
-def _cipher(key: bytes) -> Fernet:
-    made = hmac.digest(settings.ARTIFACT_KEY.encode(), b"decision texts" + key, "sha256")
-    return Fernet(base64.urlsafe_b64encode(made))

@@ -22,6 +22,7 @@ from apps.guardrails.models import ModelVersion
 from apps.policies.models import Policy
 from apps.policies.specification import ACTIONS, STAGES
 from apps.runtime import canaries, checking, incidents, replaying, switches, texts, traffic
+from apps.runtime.contents import subjects_of
 from apps.runtime.models import Canary, Decision, Feedback, Incident, Retention
 from apps.runtime.permissions import load_canary, load_decision, load_incident
 from apps.runtime.texts import kept_content
@@ -298,7 +299,7 @@ def _exceptions(
     actor: Actor, decision: Decision, content: dict[str, Any] | None
 ) -> dict[int, dict[str, str]]:
     """The exception that would answer each reason, by its place, where the actor may make one."""
-    subjects = checking.subjects_of(content) if content else []
+    subjects = subjects_of(content) if content else []
     slugs = {reason["policy"] for reason in decision.reasons}
     policies = Policy.objects.visible_to(actor).with_role_of(actor).filter(slug__in=slugs)
     editable = {p.slug for p in policies if allowed(actor, "guardrails.edit", p)}

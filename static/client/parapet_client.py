@@ -28,6 +28,7 @@ import inspect
 import json
 import os
 import re
+import secrets
 import ssl
 import threading
 from collections.abc import (
@@ -61,6 +62,8 @@ ACTIONS = ("allow", "flag", "redact", "rewrite", "escalate", "block")
 _LARGEST_BODY = 4 * 2**20
 # these say something of the server's state, all other 4xx of what was sent
 _SERVERS_OWN = (408, 425, 429)
+# and these mostly that a text is none: too long, or with what is no character
+_THE_TEXTS_OWN = (400, 413)
 _NONE: Any = object()
 _END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]|\n")
 _MAY_END = ".!?…\"'”’)]"
@@ -76,6 +79,7 @@ class Verdict:
         action: allow, flag, redact, rewrite, escalate or block.
         allowed: whether it may pass as it is (allow and flag).
         degraded: whether this is less than a whole judgement.
+        degraded_by: why, in codes, where the server says so: kill_switch, deadline, no_model...
         decision_id: where the server has it on record; "" where there is no answer of a server.
         reasons: what was found, as the API describes it.
         output: what may pass instead where the action is redact or rewrite: a text, or a list
@@ -91,6 +95,7 @@ class Verdict:
     reasons: tuple[Mapping[str, Any], ...] = ()
     output: str | list[str] | None = None
     error: str = ""
+    degraded_by: tuple[str, ...] = ()
 
 
 class ParapetError(Exception):
@@ -99,12 +104,21 @@ class ParapetError(Exception):
     Args:
         status: of HTTP.
         code: the server's word for it, "" when it gives none.
+        errors: what is wrong with which field, {"pointer", "message"} each, as far as it is told.
     """
 
-    def __init__(self, message: str, *, status: int, code: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        code: str = "",
+        errors: Sequence[Mapping[str, str]] = (),
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.errors = tuple(errors)
 
 
 class Blocked(Exception):
@@ -160,6 +174,7 @@ class AsyncParapet:
         tool_call: Mapping[str, Any] | None = None,
         passages: Sequence[Any] | None = None,
         policies: Sequence[str] | None = None,
+        key: str = "",
     ) -> Verdict:
         """Have one thing judged; see the module for what is returned and what is raised.
 
@@ -167,12 +182,13 @@ class AsyncParapet:
             stage: input, output, tool_call or retrieval.
             text, messages, tool_call, passages: exactly one of them.
             policies: slugs; None means all that are active at the stage.
+            key: whose traffic this is, e.g. a user's id, so that rollouts treat it alike.
 
         Raises:
             ParapetError: the server refuses what was sent (400, 401, 403, 404, 413 and so on).
             ValueError, TypeError: it cannot be sent.
         """
-        body = _body(stage, text, messages, tool_call, passages, policies)
+        body = _body(stage, text, messages, tool_call, passages, policies, key)
         try:
             status, kind, data = await asyncio.wait_for(self._post(body), self._timeout)
         except (asyncio.TimeoutError, httpx.TimeoutException):  # noqa: UP041 - two until 3.11
@@ -236,6 +252,7 @@ class Parapet:
         tool_call: Mapping[str, Any] | None = None,
         passages: Sequence[Any] | None = None,
         policies: Sequence[str] | None = None,
+        key: str = "",
     ) -> Verdict:
         """Have one thing judged; see AsyncParapet.check."""
         return _run(
@@ -246,6 +263,7 @@ class Parapet:
                 tool_call=tool_call,
                 passages=passages,
                 policies=policies,
+                key=key,
             )
         )
 
@@ -279,6 +297,7 @@ def _body(
     tool_call: Mapping[str, Any] | None,
     passages: Sequence[Any] | None,
     policies: Sequence[str] | None,
+    key: str,
 ) -> bytes:
     contents = {"text": text, "messages": messages, "tool_call": tool_call, "passages": passages}
     given = {name: value for name, value in contents.items() if value is not None}
@@ -286,7 +305,9 @@ def _body(
         raise ValueError(f"Give exactly one of: {', '.join(contents)}.")
     if isinstance(policies, str):
         raise TypeError("Give policies as a list of slugs.")
-    named = {} if policies is None else {"policies": list(policies)}
+    named: dict[str, Any] = {} if policies is None else {"policies": list(policies)}
+    if key:
+        named["context"] = {"key": key}
     return json.dumps({"stage": stage, **given, **named}, allow_nan=False).encode()
 
 
@@ -322,6 +343,7 @@ def _delivered(content: Mapping[str, Any]) -> Verdict | None:
     action = content.get("action")
     reasons, output = content.get("reasons", []), content.get("output")
     degraded, decision = content.get("degraded"), content.get("decision_id")
+    codes = content.get("degraded_by")
     if action not in ACTIONS:
         return None
     whole = (
@@ -338,6 +360,7 @@ def _delivered(content: Mapping[str, Any]) -> Verdict | None:
             decision_id=decision,
             reasons=tuple(reasons),
             output=output,
+            degraded_by=tuple(codes or ()) if _texts(codes) else (),
         )
     return _of("block", degraded=True, error="malformed") if action == "block" else None
 
@@ -354,7 +377,14 @@ def _refusal(status: int, content: Mapping[str, Any]) -> ParapetError:
     }.get(status, "The request is refused.")
     said = _word(content, "detail")
     message = f"Parapet answered {status}: {why}" + (f" It says: {said}" if said else "")
-    return ParapetError(message, status=status, code=_word(content, "code"))
+    listed = content.get("errors")
+    errors = [
+        {"pointer": _word(one, "pointer"), "message": _word(one, "message")}
+        for one in (listed[:20] if isinstance(listed, list) else ())
+        if isinstance(one, dict)
+    ]
+    message += "".join(f" {one['pointer']}: {one['message']}" for one in errors[:5])
+    return ParapetError(message, status=status, code=_word(content, "code"), errors=errors)
 
 
 def _word(content: Mapping[str, Any], name: str) -> str:
@@ -422,9 +452,10 @@ def guard(
     parapet: Parapet | AsyncParapet,
     *,
     policies: Sequence[str] | None = None,
+    argument: str = "",
     fallback: Any = _NONE,
 ) -> Callable[[_Function], _Function]:
-    """A decorator that checks a function's first text argument as input, its result as output.
+    """A decorator that checks a function's text argument as input, its result as output.
 
     A redacted text goes in, or comes out, in place of the original; a rewritten one is the
     result, and where it is the input that is rewritten the function is not called. A blank text
@@ -432,10 +463,13 @@ def guard(
 
     Args:
         parapet: an AsyncParapet for coroutine functions, else a Parapet.
+        argument: the name of the parameter that is checked; needed where a call has several texts.
         fallback: what a blocked call returns; without it Blocked is raised.
 
     Raises:
-        TypeError: the function has no text argument, or its result is no text.
+        Blocked: a text may not pass, or is one that cannot be judged (too long, say).
+        TypeError: the call has no text to check, or several and none is named; or its result is
+            no text.
     """
 
     def decorate(function: _Function) -> _Function:
@@ -448,7 +482,7 @@ def guard(
         @functools.wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             assert isinstance(parapet, Parapet)
-            call = _Call(signature, args, kwargs)
+            call = _Call(signature, args, kwargs, argument)
             try:
                 if call.text.strip():
                     call.heard(parapet.check(stage="input", text=call.text, policies=policies))
@@ -460,15 +494,13 @@ def guard(
                 return _passing(
                     parapet.check(stage="output", text=answer, policies=policies), answer
                 )
-            except Blocked:
-                if fallback is _NONE:
-                    raise
-                return fallback
+            except (Blocked, ParapetError) as error:
+                return _blocked(error, fallback)
 
         @functools.wraps(function)
         async def guarded_async(*args: Any, **kwargs: Any) -> Any:
             assert isinstance(parapet, AsyncParapet)
-            call = _Call(signature, args, kwargs)
+            call = _Call(signature, args, kwargs, argument)
             try:
                 if call.text.strip():
                     call.heard(
@@ -482,10 +514,8 @@ def guard(
                 return _passing(
                     await parapet.check(stage="output", text=answer, policies=policies), answer
                 )
-            except Blocked:
-                if fallback is _NONE:
-                    raise
-                return fallback
+            except (Blocked, ParapetError) as error:
+                return _blocked(error, fallback)
 
         chosen: Any = guarded_async if isinstance(parapet, AsyncParapet) else guarded
         return chosen
@@ -493,16 +523,32 @@ def guard(
     return decorate
 
 
+def _blocked(error: Blocked | ParapetError, fallback: Any) -> Any:
+    """The fallback where a text may not pass; raises what is no matter of the text."""
+    if isinstance(error, ParapetError):
+        if error.status not in _THE_TEXTS_OWN:
+            raise error
+        error = Blocked(_of("block", degraded=True, error=error.code or f"status_{error.status}"))
+    if fallback is _NONE:
+        raise error
+    return fallback
+
+
 class _Call:
-    """A guarded call: its first text, and what the check of that makes of the call.
+    """A guarded call: its text, and what the check of that makes of the call.
 
     Args:
         answer: the result where the function need not be called.
     """
 
-    def __init__(self, signature: inspect.Signature, args: Any, kwargs: Any) -> None:
+    def __init__(self, signature: inspect.Signature, args: Any, kwargs: Any, named: str) -> None:
         self._bound = signature.bind(*args, **kwargs)
-        self._at, self.text = self._first()
+        found = [one for one in self._texts() if named in ("", *one[0])]
+        if not found:
+            raise TypeError("A guarded call has no such text, so there is nothing to check.")
+        if len(found) > 1:
+            raise TypeError("A guarded call has several texts: name one, guard(..., argument=...).")
+        ((self._at, self.text),) = found
         self.answer: str | None = None
 
     @property
@@ -520,20 +566,18 @@ class _Call:
         elif passing is not self.text:
             self._put(passing)
 
-    def _first(self) -> tuple[tuple[str, Any], str]:
+    def _texts(self) -> Iterator[tuple[tuple[str, Any], str]]:
+        """Every text among the arguments, and its place: a parameter, and where in it."""
         for name, value in self._bound.arguments.items():
-            if isinstance(value, str):
-                return (name, _NONE), value
             kind = self._bound.signature.parameters[name].kind
-            items: Iterable[tuple[Any, Any]] = ()
+            items: Iterable[tuple[Any, Any]] = [(_NONE, value)]
             if kind is inspect.Parameter.VAR_POSITIONAL:
                 items = enumerate(value)
             elif kind is inspect.Parameter.VAR_KEYWORD:
                 items = value.items()
             for at, item in items:
                 if isinstance(item, str):
-                    return (name, at), item
-        raise TypeError("A guarded call has no text argument, so there is nothing to check.")
+                    yield (name, at), item
 
     def _put(self, text: str) -> None:
         name, at = self._at
@@ -574,6 +618,7 @@ def guard_stream(
     *,
     every: int = 1,
     policies: Sequence[str] | None = None,
+    key: str = "",
     replacement: str | None = None,
 ) -> Iterator[str]:
     """Yield the text of a stream of tokens once it is checked, sentence by sentence.
@@ -584,22 +629,24 @@ def guard_stream(
 
     Args:
         every: sentences between two checks.
+        key: whose traffic this is; by itself a stream's own, so that no rollout changes in it.
         replacement: what is yielded in place of what may not pass; without it Blocked is raised.
     """
     held = _Held(every)
+    asked: dict[str, Any] = {"policies": policies, "key": key or secrets.token_hex(16)}
     source = iter(tokens)
     try:
         for token in source:
             piece = held.add(token)
             if piece:
-                verdict = parapet.check(stage="output", text=held.checked, policies=policies)
+                verdict = parapet.check(stage="output", text=held.checked, **asked)
                 if not verdict.allowed:
                     yield from _instead(verdict, replacement)
                     return
                 yield piece
         piece = held.rest()
         if held.checked.strip():
-            verdict = parapet.check(stage="output", text=held.checked, policies=policies)
+            verdict = parapet.check(stage="output", text=held.checked, **asked)
             if not verdict.allowed:
                 yield from _instead(verdict, replacement)
                 return
@@ -618,16 +665,18 @@ async def guard_stream_async(
     *,
     every: int = 1,
     policies: Sequence[str] | None = None,
+    key: str = "",
     replacement: str | None = None,
 ) -> AsyncIterator[str]:
     """The same for an asynchronous stream; see guard_stream."""
     held = _Held(every)
+    asked: dict[str, Any] = {"policies": policies, "key": key or secrets.token_hex(16)}
     source = tokens.__aiter__()
     try:
         async for token in source:
             piece = held.add(token)
             if piece:
-                verdict = await parapet.check(stage="output", text=held.checked, policies=policies)
+                verdict = await parapet.check(stage="output", text=held.checked, **asked)
                 if not verdict.allowed:
                     for text in _instead(verdict, replacement):
                         yield text
@@ -635,7 +684,7 @@ async def guard_stream_async(
                 yield piece
         piece = held.rest()
         if held.checked.strip():
-            verdict = await parapet.check(stage="output", text=held.checked, policies=policies)
+            verdict = await parapet.check(stage="output", text=held.checked, **asked)
             if not verdict.allowed:
                 for text in _instead(verdict, replacement):
                     yield text

@@ -11,20 +11,24 @@ from tests.browser.test_pages import violations
 MISSED, BAD = "Swallow the whole strip at once.", "Take two tablets tonight."
 
 
-@pytest.fixture
-def slug(world: World) -> str:
+def guarded(world: World, words: str) -> str:
     slug = f"guarded-{len(world.api.get('policies?page_size=200').json()['results'])}"
     world.policy(slug)
-    words = {
+    check = {
         "key": "words",
         "kind": "keywords",
         "rule": "names-a-dose",
-        "settings": {"words": ["two tablets"]},
+        "settings": {"words": [words]},
     }
     place = f"policies/{slug}/guardrail"
-    world.api.put(place, json={"checks": [words]}, headers={"If-Match": "*"}).raise_for_status()
+    world.api.put(place, json={"checks": [check]}, headers={"If-Match": "*"}).raise_for_status()
     world.api.post(f"{place}/publish", json={}).raise_for_status()
     return slug
+
+
+@pytest.fixture
+def slug(world: World) -> str:
+    return guarded(world, "two tablets")
 
 
 def enforce(world: World, slug: str) -> None:
@@ -72,20 +76,18 @@ def test_from_the_playground_to_feedback_to_an_incident_to_its_fix(
     expect(page.get_by_label("Its life").locator("[aria-current]")).to_have_text("verified")
 
 
-def test_a_false_block_is_let_through_where_it_is_seen(
-    world: World, visits: Visits, slug: str
-) -> None:
-    enforce(world, slug)
+def test_a_false_block_is_let_through_where_it_is_seen(world: World, visits: Visits) -> None:
+    enforce(world, guarded(world, "three spoons"))
     page = visits.open(world.owner)
     page.wait_for_timeout(1_200)  # a change is served within a second
-    play(page, BAD)
+    play(page, "Lay three spoons on the table.")
     page.get_by_role("button", name="Let it through…").click()
-    expect(page.get_by_label("Phrase")).to_have_value("two tablets")
+    expect(page.get_by_label("Phrase")).to_have_value("three spoons")
     expect(page.get_by_label("For", exact=True)).to_have_value("names-a-dose")
     page.get_by_role("button", name="Let it through").click()
     expect(page.locator("main")).to_contain_text("until")
-    page.wait_for_timeout(1_200)  # a change is served within a second
-    play(page, BAD)
+    page.wait_for_timeout(1_200)
+    play(page, "Lay three spoons on the table.")
     expect(page.get_by_label("The decision")).to_contain_text("allow")
 
 

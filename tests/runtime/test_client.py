@@ -513,14 +513,60 @@ def test_it_calls_a_function_with_the_redacted_text(
     assert echo(server)(*args, **named).strip() == "IT"
 
 
-def test_it_redacts_the_first_of_many_texts(server: Server) -> None:
+def test_it_redacts_the_text_among_other_arguments(server: Server) -> None:
     server.answering = blocks("secret", "redact", output="it")
 
     @client.guard(parapet(server))
-    def join(*texts: str) -> str:
-        return "-".join(texts)
+    def join(*parts: Any) -> str:
+        return "-".join(map(str, parts))
 
-    assert join("secret", "b") == "it-b"
+    assert join(1, "secret", 2) == "1-it-2"
+
+
+def chat(server: Server, **options: Any) -> Any:
+    @client.guard(parapet(server), **options)
+    def answer(model: str, prompt: str, **more: str) -> str:
+        return f"{model}: {prompt}"
+
+    return answer
+
+
+def test_it_guesses_not_which_of_several_texts_is_meant(server: Server) -> None:
+    with pytest.raises(TypeError, match="several texts"):
+        chat(server)("gpt-4", "hello")
+    assert server.asked == []
+
+
+def test_it_checks_the_argument_that_is_named(server: Server) -> None:
+    assert chat(server, argument="prompt")("gpt-4", "hello", tone="kind") == "gpt-4: hello"
+    assert [asked["text"] for asked in server.asked] == ["hello", "gpt-4: hello"]
+
+
+def refuses(status: int, code: str) -> Answering:
+    errors = [{"pointer": "/text", "message": "At most 64 KiB."}]
+    return problem(status, code=code, detail="Some fields are wrong.", errors=errors)
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_a_text_that_cannot_be_judged_is_blocked_by_a_guard(server: Server, status: int) -> None:
+    server.answering = refuses(status, "too_large")
+    guarded = client.guard(parapet(server), fallback="Sorry.")(lambda text: text)
+    assert guarded("hello") == "Sorry."
+    with pytest.raises(client.Blocked, match="too_large"):
+        client.guard(parapet(server))(lambda text: text)("hello")
+
+
+def test_a_wrong_token_is_no_matter_of_the_text(server: Server) -> None:
+    server.answering = refuses(401, "not_authenticated")
+    with pytest.raises(client.ParapetError):
+        client.guard(parapet(server), fallback="Sorry.")(lambda text: text)("hello")
+
+
+def test_a_refusal_says_which_field_is_wrong(server: Server) -> None:
+    server.answering = refuses(400, "invalid")
+    with pytest.raises(client.ParapetError, match="/text: At most 64 KiB") as caught:
+        parapet(server).check(stage="output", text="hello")
+    assert caught.value.errors == ({"pointer": "/text", "message": "At most 64 KiB."},)
 
 
 def test_it_returns_a_rewritten_output(server: Server) -> None:
@@ -538,7 +584,7 @@ def test_it_asks_nothing_about_blank_texts(server: Server) -> None:
 
 
 def test_it_calls_no_function_without_a_text_to_check(server: Server) -> None:
-    with pytest.raises(TypeError, match="no text argument"):
+    with pytest.raises(TypeError, match="no such text"):
         echo(server)(1)
 
 
@@ -628,10 +674,23 @@ def test_it_hands_on_all_of_a_stream_that_may_pass(server: Server) -> None:
 
 def test_it_checks_all_text_so_far_at_each_end_of_a_sentence(server: Server) -> None:
     list(client.guard_stream(parapet(server), ["One. Tw", "o! ", "Three"], policies=["a"]))
-    assert server.asked == [
-        {"stage": "output", "text": text, "policies": ["a"]}
-        for text in ("One.", "One. Two!", "One. Two! Three")
+    assert [(asked["text"], asked["policies"]) for asked in server.asked] == [
+        (text, ["a"]) for text in ("One.", "One. Two!", "One. Two! Three")
     ]
+
+
+def test_it_keeps_a_stream_on_one_side_of_every_rollout(server: Server) -> None:
+    list(client.guard_stream(parapet(server), ["One. ", "Two. "]))
+    list(client.guard_stream(parapet(server), ["One. ", "Two. "]))
+    keys = [asked["context"]["key"] for asked in server.asked]
+    half = len(keys) // 2
+    assert len(set(keys[:half])) == len(set(keys[half:])) == 1
+    assert keys[0] != keys[-1]
+
+
+def test_it_says_whose_traffic_a_check_is(server: Server) -> None:
+    parapet(server).check(stage="output", text="hello", key="user-7")
+    assert server.asked[0]["context"] == {"key": "user-7"}
 
 
 def test_it_checks_only_so_often(server: Server) -> None:

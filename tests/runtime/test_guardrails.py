@@ -326,3 +326,182 @@ def test_a_stream_is_on_one_side_of_a_rollout(space: Space) -> None:
         found = chunks(space, "Well. ", "Now then. ", "Take two tablets. ", name=f"stream {number}")
         modes = {one["check"]["receipt"][0]["mode"] for one in found if one.get("check")}
         assert len(modes) == 1
+
+
+# --- what is sent is read to its end, or refused ---------------------------------------------
+
+
+def tool_call(space: Space, arguments: Any, **more: Any) -> Any:
+    call = {"name": "search", "arguments": arguments, **more}
+    return space.api.post("check", {"stage": "tool_call", "tool_call": call})
+
+
+@pytest.fixture
+def calling(space: Space) -> Space:
+    """Tool calls are guarded by words alone."""
+    space.publish(stages=["tool_call", "input", "output", "retrieval"])
+    space.guard({**WORDS, "settings": {"words": ["zarkon"]}})
+    bundles.forget()
+    return space
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        r'{"q": "\u007aarkon"}',
+        r'{"q": "\u007aarkon", "q": "fine"}',
+        r'{"q": "\u007aarkon", "n": 1234567890123456789012}',
+        r'{"q": "\u007aarkon", "n": NaN}',
+        "[" * 40 + r'"\u007aarkon"' + "]" * 40,
+        r'{"q": "{\"inner\": \"\\u007aarkon\"}"}',
+        r'q = "\u007aarkon"',
+        {"q": r'{"inner": "\u007aarkon"}'},
+    ],
+)
+def test_no_way_of_writing_arguments_hides_a_word(calling: Space, arguments: Any) -> None:
+    assert tool_call(calling, arguments).json()["action"] == "block"
+
+
+@pytest.mark.parametrize("arguments", ['{"q": 1, "q": 2}', '{"n": NaN}', "not json", '"text"'])
+def test_arguments_that_a_tool_may_read_otherwise_are_found_by_its_rules(
+    space: Space, arguments: str
+) -> None:
+    space.publish(stages=["tool_call"])
+    space.guard({"key": "calls", "kind": "tool_call", "settings": {"allowed": ["search"]}})
+    bundles.forget()
+    found = tool_call(space, arguments).json()
+    assert (found["action"], found["reasons"][0]["reason"]) == (
+        "block",
+        "arguments that are no JSON object",
+    )
+    assert tool_call(space, '{"q": 1}').json()["action"] == "allow"
+
+
+CALL = {"id": "1", "type": "function", "function": {"name": "rm", "arguments": '{"q": "zarkon"}'}}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "assistant", "content": "", "function_call": CALL["function"]},
+        {"role": "assistant", "refusal": "no zarkon", "content": None, "audio": None},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "zarkon"}],
+        },
+    ],
+)
+def test_all_that_a_message_holds_is_judged(calling: Space, message: dict[str, Any]) -> None:
+    body = {"stage": "input", "messages": [{"role": "user", "content": "hi"}, message]}
+    found = calling.api.post("check", body).json()
+    assert (found["action"], found["reasons"][0]["turn"]) == ("block", 1)
+
+
+def test_a_call_is_taken_in_openais_shape(calling: Space) -> None:
+    answer = calling.api.post("check", {"stage": "tool_call", "tool_call": CALL})
+    assert answer.json()["action"] == "block"
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"stage": "tool_call", "tool_call": {"name": "a", "args": {}}}, "/tool_call/?"),
+        ({"stage": "input", "messages": [{"role": "a", "content": "b", "x": 1}]}, "/messages/0/?"),
+        ({"stage": "input", "text": "a", "context": {"key": "a", "foo": 1}}, "/context/?"),
+        ({"stage": "retrieval", "passages": [{"text": "a", "url": "b"}]}, "/passages/0/?"),
+    ],
+)
+def test_a_name_that_nothing_reads_is_refused_at_any_depth(
+    calling: Space, body: dict[str, Any], pointer: str
+) -> None:
+    answer = calling.api.post("check", body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "unknown_field")
+    assert answer.json()["errors"][0]["pointer"] == pointer
+
+
+def test_a_batch_takes_nothing_beside_its_items(calling: Space) -> None:
+    body = {"items": [{"stage": "input", "text": "a"}], "policies": ["nope"]}
+    assert calling.api.post("check/batch", body).json()["code"] == "unknown_field"
+
+
+def test_a_slip_in_a_guardrail_is_refused(space: Space) -> None:
+    place = f"policies/{space.policy.slug}/guardrail"
+    answer = space.api.put(place, {"checks": [{**WORDS, "advisroy": True}]}, **ANY)
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, "/checks/0/?")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"stage": "retrieval", "messages": [{"role": "tool", "content": "a"}]},
+        {"stage": "tool_call", "messages": [{"role": "tool", "content": "a"}]},
+        {"stage": "tool_call", "passages": ["a"]},
+    ],
+)
+def test_a_stage_takes_what_its_checks_can_look_at(calling: Space, body: dict[str, Any]) -> None:
+    answer = calling.api.post("check", body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "content")
+
+
+def test_a_chunk_whose_answer_was_none_may_come_again(space: Space) -> None:
+    body = {"stream": "s", "number": 1, "chunk": "Ask a pharmacist. "}
+    assert space.api.post("check/stream", {**body, "policies": ["nope"]}).status_code == 404
+    assert space.api.post("check/stream", body).json()["release"] == 18
+    assert space.api.post("check/stream", body).json()["release"] == 18
+    other = space.api.post("check/stream", {**body, "chunk": "Ask another. "})
+    assert (other.status_code, other.json()["next"]) == (409, 2)
+
+
+def test_a_stream_keeps_the_stage_of_its_first_chunk(space: Space) -> None:
+    chunks(space, "Take two ", "")
+    body = {"stream": "t", "number": 1, "chunk": "Take two "}
+    space.api.post("check/stream", body)
+    more = {"stream": "t", "number": 2, "chunk": "tablets.", "final": True, "stage": "input"}
+    answer = space.api.post("check/stream", more)
+    assert (answer.status_code, answer.json()["code"]) == (409, "another_stream")
+    assert space.api.post("check/stream", {**more, "stage": "output"}).json()["action"] == "block"
+
+
+def test_a_stream_of_nothing_is_refused_and_forgotten(space: Space) -> None:
+    body = {"stream": "s", "number": 1, "chunk": " \n", "final": True}
+    assert space.api.post("check/stream", body).status_code == 400
+    assert space.api.post("check/stream", {**body, "chunk": "Fine."}).json()["release"] == 5
+
+
+@pytest.mark.parametrize(("on_failure", "release"), [("open", 11), ("closed", 0)])
+def test_an_unfinished_chunk_says_what_may_be_shown_and_may_come_again(
+    space: Space, on_failure: str, release: int
+) -> None:
+    space.guard(WORDS, {"key": "classifier", "kind": "classifier"})
+    space.set(on_failure=on_failure)
+    body = {"stream": "s", "number": 1, "chunk": "Ask a man. "}
+    answer = space.api.post("check/stream", body)
+    assert (answer.status_code, answer.json()["release"]) == (503, release)
+    assert "doses failed (no_model)" in answer.json()["detail"]
+    space.guard(WORDS)
+    bundles.forget()
+    assert space.api.post("check/stream", body).json()["release"] == 11
+
+
+def test_the_streams_of_two_people_may_have_one_name(space: Space) -> None:
+    other = factories.api(factories.make_member(space.admin.workspace, "admin"))
+    body = {"stream": "chat-1", "number": 1, "chunk": "Fine. "}
+    assert space.api.post("check/stream", body).json()["release"] == 6
+    assert other.post("check/stream", {**body, "chunk": "Good. "}).json()["release"] == 6
+
+
+def test_a_rollout_without_a_key_goes_by_all_turns(space: Space) -> None:
+    space.set(rollout=50)
+    system = {"role": "system", "content": "Be kind."}
+    actions = {
+        space.api.post(
+            "check",
+            {
+                "stage": "output",
+                "messages": [system, {"role": "assistant", "content": f"Take two tablets, {n}."}],
+            },
+        ).json()["action"]
+        for n in range(20)
+    }
+    assert actions == {"allow", "block"}

@@ -403,3 +403,128 @@ def test_a_turn_that_could_not_be_redacted_is_not_passed_on() -> None:
 
     policy = guard("p", words("-", evaluate=evaluate, action="redact"), action="redact")
     assert not judged(bundle(policy), BAD, GOOD).finished
+
+
+# --- what was not looked at never passes for what found nothing -----------------------------
+
+
+def allowing(word: str) -> Guard:
+    check = words(word, polarity="allowed", action="allow", rule="fine")
+    return guard("top", check, level="platform", mode="enforce")
+
+
+def test_a_finding_that_is_lifted_spares_no_judge_in_the_other_turns() -> None:
+    asked = words("-", key="judge", remote=True, evaluate=finds("poison"))
+    served = bundle(allowing("alpha"), guard("low", words("bomb"), asked))
+    assert judged(served, "poison here").action == "block"
+    assert judged(served, "alpha bomb", "poison here").action == "block"
+
+
+@pytest.mark.parametrize("answers", [{}, {"alpha bomb": Found(1.0)}])
+def test_a_finding_that_is_lifted_excuses_no_failure_in_the_other_turns(
+    answers: dict[str, Found],
+) -> None:
+    lost = Found(0.0, failed="judge_slow")
+    asked = words("-", key="judge", remote=True, evaluate=lambda one: answers.get(one.text, lost))
+    served = bundle(allowing("alpha"), guard("low", words("bomb"), asked))
+    found = judged(served, "alpha bomb", "poison here")
+    assert (found.action, found.finished, found.degraded) == ("block", False, ("judge_slow",))
+
+
+def test_a_gate_is_lifted_in_the_turns_its_checks_found_something_in() -> None:
+    gated = guard("low", words("bomb"), words("bomb", key="again"), gate=Gate("all"))
+    other = guard("other", words("beta", action="flag"), action="flag")
+    served = bundle(allowing("alpha"), gated, other)
+    assert judged(served, "alpha bomb").action == "allow"
+    assert judged(served, "alpha bomb", "beta").action == "flag"
+    assert judged(served, "alpha", "bomb").action == "block"
+
+
+def test_a_weighted_mean_that_lacks_a_turn_is_no_verdict() -> None:
+    def evaluate(subject: Subject) -> Found:
+        return Found(0.6) if "one" in subject.text else Found(0.0, failed="judge_slow")
+
+    heavy = words("x", evaluate=evaluate)
+    served = bundle(guard("p", heavy, gate=Gate("weighted", threshold=0.8)))
+    found = judged(served, "one", "two")
+    assert (found.action, found.finished) == ("block", False)
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), -0.1, 1.1])
+def test_a_score_that_is_none_is_a_failure(score: float) -> None:
+    found = judged(bundle(guard("p", saying(Found(score)))), GOOD)
+    assert (found.finished, found.degraded) == (False, ("keywords_failed",))
+
+
+def test_what_is_lifted_in_its_turn_is_not_cut_out_of_it() -> None:
+    served = bundle(allowing("alpha"), guard("low", words("bomb", action="redact")))
+    assert judged(served, "alpha bomb", "a bomb").output == ("alpha bomb", "a [redacted]")
+
+
+def test_an_advice_to_block_brings_no_text_that_may_pass() -> None:
+    served = bundle(guard("p", words("red", action="redact"), action="redact"), broken())
+    found = judged(served, "red")
+    assert (found.action, found.finished, found.output) == ("block", False, None)
+
+
+def test_the_kill_switch_is_told_whatever_failed() -> None:
+    assert judged(bundle(broken(), stopped=True), GOOD).degraded == ("kill_switch", "no_model")
+
+
+def test_nobody_waits_for_a_judge_while_the_kill_switch_is_on() -> None:
+    never = words("-", key="judge", remote=True, evaluate=lambda subject: 1 / 0)
+    (entry,) = judged(bundle(guard("p", never), stopped=True), GOOD).receipt
+    assert (entry.status, entry.why, entry.score) == ("skipped", "kill_switch", None)
+
+
+def calls() -> Check:
+    kind = KINDS["tool_call"]
+    build = kind.build(validate(kind, {"forbidden": ["rm"]}))
+    return words("-", key="calls", kind="tool_call", needs_call=True, evaluate=build)
+
+
+def test_a_check_of_tool_calls_has_failed_where_a_text_came_in_place_of_one() -> None:
+    everywhere = guard("p", calls(), words("red"), stages=("tool_call", "output"))
+    found = judged(bundle(everywhere), "rm", stage="tool_call")
+    assert (found.action, found.finished, found.degraded) == ("block", False, ("no_tool_call",))
+
+
+def test_a_check_of_tool_calls_is_told_as_skipped_before_an_output() -> None:
+    found = judged(bundle(guard("p", calls(), words("red"))), "fine")
+    assert (found.action, found.finished, found.degraded) == ("allow", True, ())
+    assert (found.receipt[0].status, found.receipt[0].why) == ("skipped", "no_tool_call")
+
+
+@pytest.mark.parametrize(("size", "finished"), [(100, False), (60_000, True)])
+def test_a_long_text_has_more_time(size: int, finished: bool) -> None:
+    ticks = iter([0.0, 0.2, 0.2])
+    text = "a walk " * (size // 7)
+    found = judged(bundle(guard("p", words("red"))), text, clock=lambda: next(ticks))
+    assert found.finished == finished
+
+
+@pytest.mark.parametrize("text", ["bob.help@a.example", "help@a.example.evil.example"])
+def test_an_exception_for_an_address_is_for_no_longer_one(text: str) -> None:
+    kind = KINDS["pii"]
+    build = kind.build(validate(kind, {"find": ["email"]}))
+    check = words("-", kind="pii", rule="no-words", evaluate=build)
+    served = bundle(guard("p", check, exemptions=(exempting("help@a.example"),)))
+    assert judged(served, "write to help@a.example").action == "allow"
+    assert judged(served, f"write to {text}").action == "block"
+
+
+def test_an_outputs_judge_is_told_that_a_model_wrote_it() -> None:
+    roles = []
+
+    def evaluate(subject: Subject) -> Found:
+        roles.append(subject.role)
+        return Found(0.0)
+
+    served = bundle(guard("p", words("-", evaluate=evaluate), stages=("output", "input")))
+    judged(served, GOOD)
+    judged(served, GOOD, stage="input")
+    assert roles == ["assistant", ""]
+
+
+def finds(word: str) -> Any:
+    return lambda subject: Found(1.0) if word in subject.text else Found(0.0)

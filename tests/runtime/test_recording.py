@@ -11,8 +11,10 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from apps.accounts.erase import erase_workspace
+from apps.accounts.models import Workspace
 from apps.base.ids import uuid7
 from apps.corpus.models import Example, PolicyExample
+from apps.guardrails.checks.interface import Subject
 from apps.labeling import queue
 from apps.labeling.models import Label, Lease, Slot
 from apps.policies.permissions import load_policy
@@ -123,9 +125,14 @@ def test_a_workspace_is_erased_with_its_texts_and_labels() -> None:
 
 def test_the_hash_of_a_text_is_the_workspaces_own() -> None:
     one, other = factories.make_workspace(), factories.make_workspace(split_seed=8)
-    assert recording.text_hash(one, ["a", "b"]) == recording.text_hash(one, ["a", "b"])
-    assert recording.text_hash(one, ["a", "b"]) != recording.text_hash(one, ["ab"])
-    assert recording.text_hash(one, ["a"]) != recording.text_hash(other, ["a"])
+
+    def of(workspace: Workspace, *texts: str, **facts: str) -> bytes:
+        return recording.text_hash(workspace, [Subject(text, **facts) for text in texts])
+
+    assert of(one, "a", "b") == of(one, "a", "b")
+    assert of(one, "a", "b") != of(one, "ab")
+    assert of(one, "a") != of(other, "a")
+    assert len({of(one, "a"), of(one, "a", role="user"), of(one, "a", source="user")}) == 3
 
 
 def test_a_write_that_breaks_off_does_not_end_the_writer(monkeypatch: pytest.MonkeyPatch) -> None:

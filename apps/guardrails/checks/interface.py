@@ -34,12 +34,14 @@ class Found(NamedTuple):
         spans: (start, end) in code points of the text as received, in order, not overlapping.
         reason: a short sentence for people. Never words of the judged text.
         failed: why it could not say ("" when it could); the score is then meaningless.
+        partly: what failed of it although it found something.
     """
 
     score: float
     spans: tuple[Span, ...] = ()
     reason: str = ""
     failed: str = ""
+    partly: str = ""
 
 
 NOTHING = Found(0.0)
@@ -110,6 +112,7 @@ class Kind:
         build: from valid settings to the function that looks; raises Problem (see `wrong`).
         threshold: the score from which it counts as found, unless its settings say otherwise.
         remote: it asks another machine, so it runs beside the others and has its own deadline.
+        needs_call: it looks at calls of tools, and at nothing else.
     """
 
     name: str
@@ -119,6 +122,7 @@ class Kind:
     build: Callable[[Mapping[str, Any]], Evaluate]
     threshold: float = 0.5
     remote: bool = False
+    needs_call: bool = False
 
 
 def wrong(name: str, message: str) -> Problem:

@@ -56,6 +56,9 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
             return Found(0.0, failed="too_much_work")
         if said:
             reasons.append(f"arguments {said}")
+        elif isinstance(arguments, str):
+            # whoever reads them may read them in another way than we would
+            reasons.append("arguments that are no JSON object")
         hits = [one for one in _strings(arguments) if values and values.spans(Subject(one))]
         if hits:
             reasons.append(counted(len(hits), "forbidden value", "forbidden values"))
@@ -142,4 +145,5 @@ KIND = Kind(
         ),
     ),
     build=build,
+    needs_call=True,
 )

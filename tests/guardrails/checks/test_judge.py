@@ -274,7 +274,11 @@ def test_it_fails_where_one_guideline_has_no_verdict_and_no_other_is_broken(judg
 def test_it_finds_what_breaks_one_guideline_where_another_fails(judge: Judge) -> None:
     judge.answering = puns_are(says("Yes"), lambda handler, _: handler.reply(b"", 500))
     ask = check(judge.url, "shieldgemma", guidelines=["No puns.", "No spoilers."])
-    assert ask(Subject("hello")).score == 1.0
+    said = ask(Subject("hello"))
+    assert (said.score, said.failed, said.partly) == (1.0, "", "bad_status")
+    asked = len(judge.asked)
+    ask(Subject("hello"))
+    assert len(judge.asked) > asked, "half an answer is not remembered"
 
 
 @pytest.mark.parametrize("answer", ["", "yes", "NO", "Yes.", "Yes and No", "Y", "Yesterday"])

@@ -42,7 +42,7 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
             counters.add(cached=1)
             return held
         said = judged(subject)
-        if not said.failed:
+        if not (said.failed or said.partly):
             answers.put(at, said)
         return said
 
@@ -58,7 +58,7 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
             line.slots.release()
 
     def highest(subject: Subject, until: float) -> Found:
-        """The highest score of all rounds. One that fails spoils it unless another has found."""
+        """The highest score of all rounds. One that fails spoils it, unless another has found."""
         best, failed = Found(0.0), ""
         for some in rounds:
             asked = Asked(subject, some, secrets.token_hex(8))
@@ -76,7 +76,9 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
                 best = said
             if said.failed not in ("", NO_VERDICT.failed):
                 break
-        return Found(0.0, failed=failed) if failed and best.score < threshold else best
+        if failed and best.score < threshold:
+            return Found(0.0, failed=failed)
+        return best._replace(partly=failed)
 
     return evaluate
 
