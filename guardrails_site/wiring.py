@@ -23,6 +23,7 @@ from apps.labeling import permissions as labeling_permissions  # noqa: F401
 from apps.labeling.queue import open_slots
 from apps.policies import permissions as policies_permissions  # noqa: F401
 from apps.policies import services as policies
+from apps.policies.models import Policy, PolicyVersion
 from apps.runtime import incidents
 from apps.runtime import permissions as runtime_permissions  # noqa: F401
 from apps.runtime import tasks as runtime_tasks  # noqa: F401
@@ -41,12 +42,18 @@ def refresh_figures(event: labels.LabelEvent) -> None:
         evidence.request_refresh(event.policy.pk)
 
 
+def tell_rules(policy: Policy, version: PolicyVersion) -> None:
+    """Other rules are other judgements: incidents may be fixed by them."""
+    guardrails.tell_change(policy, f"policy version {version.number}")
+
+
 def connect() -> None:
     """Called once, when Django is ready."""
     celery.app.set_default()
     importing.on_arrival[:] = [open_slots, count_documents]
     labels.on_label[:] = [refresh_figures, runs.after_label, incidents.after_label]
-    policies.before_publish[:] = [cases.hold_version]
+    policies.before_publish[:] = [configuring.hold_rules, cases.hold_version]
+    policies.after_publish[:] = [tell_rules]
     configuring.before_publish[:] = [cases.hold_configuration]
     configuring.before_exception[:] = [cases.hold_exception]
     guardrails.on_live[:] = [training_tasks.rank_anew]

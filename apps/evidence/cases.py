@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from django.db import transaction
 from django.db.models import QuerySet
@@ -40,8 +41,20 @@ class CaseResult:
 
 
 @transaction.atomic
-def add_case(actor: Actor, *, policy: Policy, text: str, expected: str, why: str) -> MustPassCase:
-    """From now on every candidate has to give this text this verdict."""
+def add_case(
+    actor: Actor,
+    *,
+    policy: Policy,
+    text: str,
+    expected: str,
+    why: str,
+    facts: Mapping[str, Any] | None = None,
+) -> MustPassCase:
+    """From now on every candidate has to give this text this verdict.
+
+    Args:
+        facts: what else is judged with the text (`Subject.facts`).
+    """
     errors = []
     if not text.strip():
         errors.append(FieldError("/text", "Give the text."))
@@ -56,7 +69,12 @@ def add_case(actor: Actor, *, policy: Policy, text: str, expected: str, why: str
     if cases_of(policy).count() >= MOST_CASES:
         raise Problem(f"A policy has at most {MOST_CASES} cases.", code="too_many", status=409)
     case = MustPassCase.objects.create(
-        policy=policy, text=text, expected=expected, why=why, made_by=actor.label
+        policy=policy,
+        text=text,
+        facts=facts or {},
+        expected=expected,
+        why=why,
+        made_by=actor.label,
     )
     record(actor, "case.add", policy, case=str(case.pk), expected=expected)
     return case
@@ -83,6 +101,7 @@ def run_cases(
     configuration: Configuration | None = None,
     version: PolicyVersion | None = None,
     without: RuleException | None = None,
+    excepting: bool = True,
     seconds: float | None = None,
     between: Callable[[], object] = lambda: None,
 ) -> list[CaseResult]:
@@ -90,6 +109,7 @@ def run_cases(
 
     Args:
         without: an exception to leave out.
+        excepting: whether exceptions count; they let through, and mend nothing.
         seconds: after which further cases are left unjudged, where remote checks are slow;
             SECONDS unless told.
         between: called after each case, by whoever has to give signs of life.
@@ -104,13 +124,15 @@ def run_cases(
     if without is not None:
         kept = tuple(one for one in guardrail.exemptions if one.id != str(without.pk))
         guardrail = replace(guardrail, exemptions=kept)
+    if not excepting:
+        guardrail = replace(guardrail, exemptions=())
     found = []
     until = time.monotonic() + (SECONDS if seconds is None else seconds)
     for case in cases:
         if time.monotonic() > until:
             found.append(CaseResult(case, None, None))
             continue
-        verdict = verdict_on(guardrail, Subject(case.text), guards.panel)
+        verdict = verdict_on(guardrail, Subject(case.text, **case.facts), guards.panel)
         found.append(CaseResult(case, verdict.fires, verdict.score))
         between()
     return found

@@ -91,6 +91,7 @@ class MustPassCase(models.Model):
     """A text whose verdict is known; every candidate has to get it right before it goes live.
 
     Args:
+        facts: what else was judged with the text: role, source, tool, arguments.
         expected: violates or complies.
         why: in words, and where it comes from, e.g. an incident.
     """
@@ -102,6 +103,7 @@ class MustPassCase(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     policy = models.ForeignKey(Policy, models.CASCADE, related_name="cases", db_index=False)
     text = models.TextField()
+    facts = models.JSONField(default=dict, blank=True)
     expected = models.CharField(max_length=8, choices=Expected.choices)
     why = models.CharField(max_length=2000)
     made_by = models.CharField(max_length=300)

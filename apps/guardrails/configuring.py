@@ -25,7 +25,7 @@ from apps.guardrails.configuration import (
 from apps.guardrails.exemptions import LONGEST_PHRASE, phrase_of, text_hash
 from apps.guardrails.models import GuardrailDraft, GuardrailVersion, RuleException
 from apps.guardrails.services import tell_change
-from apps.policies.models import Policy
+from apps.policies.models import Policy, PolicyVersion
 from apps.policies.services import hold_policy
 
 LONGEST_EXCEPTION = timedelta(days=90)
@@ -237,6 +237,36 @@ def exceptions_in_force(policy: Policy) -> Sequence[RuleException]:
     return list(
         policy.exceptions.filter(ended_at=None, expires_at__gt=timezone.now()).order_by("pk")
     )
+
+
+def hold_rules(policy: Policy, version: PolicyVersion) -> None:
+    """Refuse a policy version that turns what guards now into something else.
+
+    A check of a rule that is gone would speak for the whole policy, and one whose rule turns from
+    disallowed to allowed, or back, would say the opposite.
+    """
+    guardrail = current_guardrail(policy)
+    if guardrail is None or policy.current_version is None:
+        return
+    before = rules_of(policy, guardrail)
+    after = {rule.key: rule.polarity for rule in version.rules.all()}
+    named = [check for check in guardrail.content["checks"] if check["rule"]]
+    errors = [
+        FieldError(
+            "/rules",
+            f"Check {check['key']} speaks for rule {check['rule']}, which this version "
+            + (f"turns to {after[check['rule']]}." if check["rule"] in after else "drops."),
+        )
+        for check in named
+        if after.get(check["rule"]) != before[check["rule"]]
+    ]
+    if errors:
+        raise Problem(
+            "Publish a guardrail without these checks, or for another rule, first.",
+            code="guardrail_differs",
+            status=409,
+            errors=errors,
+        )
 
 
 def _check_phrase(phrase: str) -> None:

@@ -26,6 +26,8 @@ NOTHING = Specification(stages=())
 # Called with a version before it is in force; one that may not be raises Problem, and nothing is
 # published. wiring.py fills it.
 before_publish: list[Callable[[Policy, PolicyVersion], None]] = []
+# Called when a version is in force, and not committed yet.
+after_publish: list[Callable[[Policy, PolicyVersion], None]] = []
 SETTINGS = (
     "retrain_after",
     "retrain_every_hours",
@@ -155,6 +157,8 @@ def publish_version(actor: Actor, *, policy: Policy) -> PolicyVersion:
     policy.status = Policy.Status.ACTIVE
     policy.save(update_fields=["current_version", "status"])
     record(actor, "policy.publish", policy, version=version.number)
+    for tell in after_publish:
+        tell(policy, version)
     return version
 
 

@@ -7,6 +7,8 @@ apart. They go over HTTP, with a token of their own, as any caller's text does.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -25,6 +27,7 @@ from apps.runtime.models import Canary, Incident
 
 MOST_CANARIES = 50
 TIMEOUT = 5.0
+_WHOLE_BUNDLE = ("kill_switch", "database", "refused")
 _KEY_FOR = 3600.0
 
 # keys live in this process alone; a restarted worker makes itself new ones
@@ -68,7 +71,7 @@ def remove_canary(actor: Actor, *, canary: Canary) -> None:
 def send_all() -> int:
     """Send every canary once; returns how many had a wrong answer or none."""
     canaries = Canary.objects.select_related("workspace", "made_by__user", "made_by__workspace")
-    return sum(not _send(canary) for canary in canaries)
+    return sum(not _send(canary) for canary in list(canaries))
 
 
 def _send(canary: Canary) -> bool:
@@ -126,9 +129,26 @@ def _ask(canary: Canary) -> tuple[str, str]:
         return "", f"no answer ({type(error).__name__})"
     except Problem as problem:
         return "", f"no token: {problem.detail}"[:200]
+    if not isinstance(body, dict):
+        return "", "an answer that is none"
     if answer.status_code != 200:
         return "", f"status {answer.status_code} ({str(body.get('code', ''))[:60]})"
-    return str(body["action"]), ""
+    action, receipt = body.get("action"), body.get("receipt")
+    if action not in ACTIONS or not isinstance(receipt, list):
+        return "", "an answer that is none"
+    return str(action), _not_judged(body, receipt)
+
+
+def _not_judged(body: Mapping[str, Any], receipt: Sequence[Any]) -> str:
+    """Why the right action would prove nothing: it came without a whole judgement."""
+    told = body.get("degraded_by")
+    codes = {code for code in told if code in _WHOLE_BUNDLE} if isinstance(told, list) else set()
+    entries = [one for one in receipt if isinstance(one, dict)]
+    acting = [one for one in entries if one.get("mode") == "enforce"]
+    codes |= {str(one.get("why")) for one in acting if one.get("status") == "failed"}
+    if codes:
+        return f"degraded: {', '.join(sorted(codes))}"[:200]
+    return "" if any(one.get("status") == "ran" for one in entries) else "nothing was looked at"
 
 
 def _key(membership: Membership) -> str:

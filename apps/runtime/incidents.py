@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 
 from apps.accounts.actor import Actor, task_actor
 from apps.accounts.audit import record
@@ -18,16 +20,18 @@ from apps.evidence.models import MustPassCase
 from apps.guardrails.assembling import standing
 from apps.guardrails.checks.interface import Subject
 from apps.guardrails.guarding import verdict_on
-from apps.labeling.labels import LabelEvent
-from apps.labeling.models import DECISIVE
+from apps.labeling.labels import LabelEvent, current_verdicts
+from apps.labeling.models import DECISIVE, Verdict
 from apps.labeling.queue import put_first
 from apps.policies.models import Policy
 from apps.runtime.checking import judged_subjects
+from apps.runtime.judging import as_written
 from apps.runtime.models import Decision, Feedback, Incident
 
 SOURCE = "feedback"
 Status = Incident.Status
 _WAITING = (Status.OPEN, Status.REPRODUCED)
+_BY_LABEL = "a label: nothing was wrong"
 _EXPECTED = {
     Feedback.Kind.WRONGLY_BLOCKED: MustPassCase.Expected.COMPLIES,
     Feedback.Kind.WRONGLY_ALLOWED: MustPassCase.Expected.VIOLATES,
@@ -57,9 +61,9 @@ def give_feedback(
     if len(note) > 2000:
         raise Problem("At most 2,000 characters.", errors=[FieldError("/note", "Shorten it.")])
     wrong = []
-    text = ""
+    subjects: list[Subject] = []
     if verdict in _EXPECTED:
-        text = _text_of(actor, decision, content)
+        subjects = _judged(actor, decision, content)
         wrong = _policies(actor, decision, verdict, policy)
     with transaction.atomic():
         feedback = Feedback.objects.create(
@@ -74,7 +78,7 @@ def give_feedback(
         open_incident(
             actor,
             policy=one,
-            text=text,
+            subject=_misjudged(decision, one.slug, subjects),
             expected=_EXPECTED[Feedback.Kind(verdict)],
             note=note,
             decision=decision,
@@ -88,7 +92,7 @@ def open_incident(
     actor: Actor,
     *,
     policy: Policy,
-    text: str,
+    subject: Subject,
     expected: str,
     note: str = "",
     decision: Decision | None = None,
@@ -97,36 +101,39 @@ def open_incident(
 
     The same text with the same expectation is the same incident while that one is not closed.
     """
-    check_text(text)
+    check_text(subject.text)
     # judged before the transaction: a slow judge must not hold the audit trail
-    wrong = is_wrong(policy, text, expected)
+    wrong = is_wrong(policy, subject, expected)
     with transaction.atomic():
-        return _open(actor, policy, text, expected, note, decision, wrong)
+        return _open(actor, policy, subject, expected, note, decision, wrong)
 
 
 def _open(
     actor: Actor,
     policy: Policy,
-    text: str,
+    subject: Subject,
     expected: str,
     note: str,
     decision: Decision | None,
     wrong: bool,
 ) -> Incident:
     there = (
-        Incident.objects.filter(policy=policy, expected=expected, text=text)
+        Incident.objects.filter(
+            policy=policy, expected=expected, text=subject.text, facts=subject.facts
+        )
         .exclude(status__in=[Status.VERIFIED, Status.DISMISSED])
         .first()
     )
     if there is not None:
         return there
-    example = add_example(policy, source=SOURCE, output=text)
+    example = add_example(policy, source=SOURCE, output=subject.text)
     put_first(example.pk)
     incident = Incident.objects.create(
         workspace=actor.workspace,
         policy=policy,
         expected=expected,
-        text=text,
+        text=subject.text,
+        facts=subject.facts,
         note=note,
         decision=decision.pk if decision else None,
         policy_example=example,
@@ -138,52 +145,83 @@ def _open(
     return incident
 
 
-def is_wrong(policy: Policy, text: str, expected: str) -> bool:
-    """Whether what is served now judges a text wrongly, or cannot judge it."""
+def is_wrong(policy: Policy, subject: Subject, expected: str, *, excepting: bool = True) -> bool:
+    """Whether what is served now judges a text wrongly, or cannot judge it.
+
+    Args:
+        excepting: whether exceptions count; they let through, and mend nothing.
+    """
     if policy.status != Policy.Status.ACTIVE or policy.current_version is None:
         return True
     guards = standing(policy)
-    fires = verdict_on(guards.guardrail(), Subject(text), guards.panel).fires
+    guardrail = guards.guardrail()
+    if not excepting:
+        guardrail = replace(guardrail, exemptions=())
+    fires = verdict_on(guardrail, subject, guards.panel).fires
     return fires is not (expected == MustPassCase.Expected.VIOLATES)
 
 
 def after_label(event: LabelEvent) -> None:
-    """A label on an incident's text confirms it, or says that there was nothing wrong."""
-    if not event.asked_first or event.verdict not in DECISIVE:
+    """A label on an incident's text confirms it, or says that nothing was wrong.
+
+    What a label did is undone with it, as long as there is no case yet.
+    """
+    if not event.asked_first or event.verdict not in (*DECISIVE, Verdict.RETRACTED):
         return
     actor = task_actor(event.policy.workspace, "label")
-    waiting = Incident.objects.filter(
-        policy=event.policy, policy_example=event.policy_example, status__in=_WAITING
+    labelled = Q(status__in=[*_WAITING, Status.LABELLED])
+    rows = Incident.objects.filter(
+        labelled | Q(status=Status.DISMISSED, fixed_by=_BY_LABEL),
+        policy=event.policy,
+        policy_example=event.policy_example,
     )
-    for incident in waiting:
+    for incident in rows:
+        incident.fixed_by = ""
+        status = Status.LABELLED
+        if event.verdict == Verdict.RETRACTED:
+            status = Status.REPRODUCED
+        elif event.verdict != incident.expected:
+            status, incident.fixed_by = Status.DISMISSED, _BY_LABEL
         with transaction.atomic():
-            agrees = incident.expected == event.verdict
-            _move(actor, incident, Status.LABELLED if agrees else Status.DISMISSED)
+            _move(actor, incident, status)
 
 
 def make_case(actor: Actor, *, incident: Incident, why: str) -> MustPassCase:
     """Turn a confirmed incident into a case that every candidate has to pass.
 
     Raises:
-        Problem: 409 before a person has labelled its text.
+        Problem: 409 before a person has labelled its text so.
     """
-    policy, example = incident.policy, incident.policy_example
-    audit = example is not None and example.side == Side.AUDIT  # no queue can ask for it first
-    if incident.status != Status.LABELLED and not (audit and incident.status in _WAITING):
-        raise Problem(
-            "Label its text first (it is on top of the policy's queue); a case needs a verdict.",
-            code="not_labelled",
-            status=409,
-        )
+    policy = incident.policy
+    if incident.status != Status.LABELLED:
+        _hold_unlabelled(incident)
     assert policy is not None
     with transaction.atomic():
         case = add_case(
-            actor, policy=policy, text=incident.text, expected=incident.expected, why=why
+            actor,
+            policy=policy,
+            text=incident.text,
+            facts=incident.facts,
+            expected=incident.expected,
+            why=why,
         )
         incident.case = case
         _move(actor, incident, Status.CASE)
     after_change(policy, "what guards already")
     return case
+
+
+def _hold_unlabelled(incident: Incident) -> None:
+    """Let pass what has its label already, or can be asked of nobody first."""
+    example = incident.policy_example
+    label = current_verdicts([example.pk]).get(example.pk, "") if example else ""
+    audit = example is not None and example.side == Side.AUDIT
+    if incident.status in _WAITING and (label == incident.expected or (audit and not label)):
+        return
+    told = "Label its text first (it is on top of the policy's queue); a case needs a verdict."
+    if label and label != incident.expected:
+        told = f"A person has labelled its text otherwise ({label}): revise that, or dismiss this."
+    raise Problem(told, code="not_labelled", status=409)
 
 
 def after_change(policy: Policy, what: str) -> None:
@@ -195,7 +233,7 @@ def after_change(policy: Policy, what: str) -> None:
     if not waiting:
         return
     actor = task_actor(policy.workspace, "incidents")
-    for result in run_cases(Policy.objects.get(pk=policy.pk)):
+    for result in run_cases(Policy.objects.get(pk=policy.pk), excepting=False):
         if result.case.pk in waiting and result.passes:
             incident = waiting[result.case.pk]
             incident.fixed_by = what
@@ -207,12 +245,20 @@ def verify(actor: Actor, *, incident: Incident) -> None:
     """Close a fixed incident by judging its text once more as it is served.
 
     Raises:
-        Problem: 409 when it is not fixed, or still judged wrongly.
+        Problem: 409 when it is not fixed, still judged wrongly, or judged by nobody.
     """
     if incident.status != Status.FIXED:
         raise Problem("Only a fixed incident can be verified.", code="not_fixed", status=409)
-    assert incident.policy is not None
-    if is_wrong(incident.policy, incident.text, incident.expected):
+    policy = incident.policy
+    assert policy is not None
+    if policy.mode == Policy.Mode.OFF:
+        raise Problem(
+            "The policy is off, so nothing judges the text; set it to shadow or enforce first.",
+            code="off",
+            status=409,
+        )
+    subject = Subject(incident.text, **incident.facts)
+    if is_wrong(policy, subject, incident.expected, excepting=False):
         with transaction.atomic():
             _move(actor, incident, Status.CASE)
         raise Problem("It is still judged wrongly; it waits again.", code="not_fixed", status=409)
@@ -227,7 +273,19 @@ def dismiss(actor: Actor, *, incident: Incident, why: str) -> None:
         raise Problem("Say why.", errors=[FieldError("/why", "1 to 2,000 characters.")])
     if incident.status in (Status.VERIFIED, Status.DISMISSED):
         raise Problem("It is closed already.", code="closed", status=409)
-    if incident.case_id is not None:
+    if incident.canary_id is not None:
+        raise Problem(
+            "A canary's incident closes when the canary passes again, or is removed.",
+            code="canary",
+            status=409,
+        )
+    if incident.status == Status.LABELLED:
+        raise Problem(
+            "A person's label confirms it: make its case, or revise the label.",
+            code="labelled",
+            status=409,
+        )
+    if incident.case is not None and incident.case.withdrawn_at is None:
         raise Problem(
             "Its case counts already; an incident with a case is closed by what passes it.",
             code="has_case",
@@ -253,8 +311,8 @@ def _move(actor: Actor, incident: Incident, status: Incident.Status) -> None:
     record(actor, f"incident.{status}", incident, fixed_by=incident.fixed_by)
 
 
-def _text_of(actor: Actor, decision: Decision, content: Mapping[str, Any] | None) -> str:
-    """The text that was judged: the one turn that tripped, or all of it."""
+def _judged(actor: Actor, decision: Decision, content: Mapping[str, Any] | None) -> list[Subject]:
+    """What was judged, each text with who wrote it."""
     subjects = judged_subjects(actor.workspace, decision, content)
     if subjects is None:
         raise Problem(
@@ -262,9 +320,23 @@ def _text_of(actor: Actor, decision: Decision, content: Mapping[str, Any] | None
             code="text_needed",
             errors=[FieldError("/text", "Send the text.")],
         )
-    texts = [subject.text for subject in subjects]
-    turns = [reason["turn"] for reason in decision.reasons if reason["turn"] is not None]
-    return texts[turns[0]] if turns else "\n".join(texts)
+    return [as_written(subject, decision.stage) for subject in subjects]
+
+
+def _misjudged(decision: Decision, policy: str, subjects: Sequence[Subject]) -> Subject:
+    """What a policy judged wrongly: the turn that it stopped, or else all of it."""
+    if len(subjects) == 1:
+        return subjects[0]
+    turns = [
+        reason["turn"]
+        for reason in decision.reasons
+        if reason["policy"] == policy and _stopped(reason) and reason["turn"] is not None
+    ]
+    return subjects[turns[0]] if turns else Subject("\n".join(one.text for one in subjects))
+
+
+def _stopped(reason: Mapping[str, Any]) -> bool:
+    return not reason["lifted_by"] and reason["action"] != "allow"
 
 
 def _policies(actor: Actor, decision: Decision, verdict: str, policy: str) -> list[Policy]:
@@ -272,15 +344,17 @@ def _policies(actor: Actor, decision: Decision, verdict: str, policy: str) -> li
     if policy:
         slugs = {policy} & judged
     elif verdict == Feedback.Kind.WRONGLY_BLOCKED:
-        slugs = {reason["policy"] for reason in decision.reasons if not reason["lifted_by"]}
+        slugs = {reason["policy"] for reason in decision.reasons if _stopped(reason)}
     else:
         slugs = judged if len(judged) == 1 else set()
     found = list(Policy.objects.filter(workspace=actor.workspace, slug__in=slugs).order_by("slug"))
+    if not found and verdict == Feedback.Kind.WRONGLY_BLOCKED and not policy:
+        raise Problem("No policy stopped anything here.", code="nothing_stopped")
     if not found:
         raise Problem(
             "Name the policy whose verdict was wrong.",
             code="policy_needed",
-            errors=[FieldError("/policy", "One that took part in the decision.")],
+            errors=[FieldError("/policy", f"One of: {', '.join(sorted(judged))}.")],
         )
     for row in found:
         row.workspace = actor.workspace

@@ -266,7 +266,7 @@ def judge(
     kilobytes = sum(len(subject.text) for subject in subjects) / 1000
     until = clock() + DEADLINE + SECONDS_A_KILOBYTE * kilobytes
     guards = [guard for guard in bundle.guards if stage in guard.stages]
-    subjects = [_written(subject, stage) for subject in subjects]
+    subjects = [as_written(subject, stage) for subject in subjects]
     scored, problem = _scored(bundle, guards, subjects)
     allowing = len(subjects) > 1 and any(c.polarity == "allowed" for g in guards for c in _of(g))
     rounds = [_Round(guard, *_mode(bundle, guard, rollout_key), allowing) for guard in guards]
@@ -296,7 +296,7 @@ def _of(guard: Guard) -> tuple[Check, ...]:
     return guard.guardrail.checks
 
 
-def _written(subject: Subject, stage: str) -> Subject:
+def as_written(subject: Subject, stage: str) -> Subject:
     """The subject with who wrote it, where its stage tells: a judge has to know."""
     if stage != "output" or subject.role or subject.source or subject.tool is not None:
         return subject

@@ -54,9 +54,11 @@ class _Workspace:
         for policy, mode, action, number in by_policy.annotate(Sum("count")).order_by():
             found.add_metric([policy, mode, action], number)
         yield found
-        failing = Canary.objects.filter(workspace=self._workspace, failing_since__isnull=False)
+        canaries = Canary.objects.filter(workspace=self._workspace)
         yield GaugeMetricFamily(
-            "parapet_canaries_failing", "Canaries with a wrong answer or none", failing.count()
+            "parapet_canaries_failing",
+            "Canaries with a wrong answer, none, or not sent for minutes",
+            sum(bool(one.failing_since) or one.is_late for one in canaries),
         )
         tokens = ApiToken.objects.filter(membership__workspace=self._workspace, revoked_at=None)
         beyond = CounterMetricFamily(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import ClassVar
 
 import pgtrigger
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.utils import timezone
 
 from apps.accounts.actor import Actor
 from apps.accounts.models import Membership, Workspace
@@ -169,6 +171,7 @@ class Incident(models.Model):
         policy: whose verdict was wrong; none where a canary had a wrong answer or none.
         expected: what the right verdict on its text would have been.
         text: what was judged wrongly; it became an example and, once labelled, a case.
+        facts: what else was judged with the text: role, source, tool, arguments.
         policy_example: that example, on top of the policy's queue.
         fixed_by: what passes the case, in words: "model 4", "guardrail 2".
     """
@@ -190,6 +193,7 @@ class Incident(models.Model):
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.OPEN)
     expected = models.CharField(max_length=8, choices=MustPassCase.Expected.choices, blank=True)
     text = models.TextField()
+    facts = models.JSONField(default=dict, blank=True)
     note = models.CharField(max_length=2000, blank=True)
     decision = models.UUIDField(null=True)
     policy_example = models.ForeignKey(PolicyExample, models.SET_NULL, null=True, related_name="+")
@@ -233,8 +237,15 @@ class Canary(models.Model):
     last_problem = models.CharField(max_length=200, blank=True)
     failing_since = models.DateTimeField(null=True)
 
+    LATE = timedelta(minutes=3)
+
     def __str__(self) -> str:
         return f"canary {self.pk}"
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it was not sent for so long that nobody knows whether it would pass."""
+        return timezone.now() - (self.last_at or self.made_at) > self.LATE
 
 
 class StreamBuffer(models.Model):

@@ -505,3 +505,32 @@ def test_a_rollout_without_a_key_goes_by_all_turns(space: Space) -> None:
         for n in range(20)
     }
     assert actions == {"allow", "block"}
+
+
+# --- other rules under the same checks ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        ([{**factories.RULES[0], "key": "another"}], "drops"),
+        (
+            [
+                {**factories.RULES[0], "polarity": "allowed", "action": "allow"},
+                {**factories.RULES[0], "key": "another"},
+            ],
+            "turns to allowed",
+        ),
+    ],
+)
+def test_rules_that_would_turn_a_check_into_something_else_are_not_published(
+    space: Space, rules: list[dict[str, Any]], words: str
+) -> None:
+    place = f"policies/{space.policy.slug}"
+    now = space.api.get(f"{place}/draft").json()
+    draft = {name: now[name] for name in ("stages", "definition", "scope", "rationale")}
+    space.api.put(f"{place}/draft", {**draft, "rules": rules}, **ANY)
+    answer = space.api.post(f"{place}/publish", {})
+    assert (answer.status_code, answer.json()["code"]) == (409, "guardrail_differs")
+    assert words in answer.json()["errors"][0]["message"]
+    assert space.check(BAD).json()["action"] == "block"

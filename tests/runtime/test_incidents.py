@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from apps.labeling.labels import submit_label
+from apps.evidence.cases import withdraw_case
+from apps.labeling.labels import submit_label, undo_label
 from apps.labeling.permissions import load_own_lease
 from apps.labeling.queue import next_item
 from apps.policies.permissions import load_policy
-from apps.runtime import bundles, texts
+from apps.runtime import bundles, canaries, texts
 from apps.runtime.models import Incident
+from tests import factories
 from tests.runtime.conftest import WORDS, Space, written
 
 FALSE_BLOCK = "Moses had two tablets of stone."
@@ -108,10 +110,6 @@ def test_only_the_version_that_passes_its_case_closes_an_incident(space: Space) 
     assert patch(space, found, "make_case").json()["status"] == "case"
     assert patch(space, found, "verify").json()["code"] == "not_fixed"
     space.guard(STRICTER)
-    # told after the commit, which a test's transaction never reaches
-    from apps.runtime.incidents import after_change
-
-    after_change(space.policy, "guardrail 2")
     found.refresh_from_db()
     assert (found.status, found.fixed_by) == ("fixed", "guardrail 2")
     assert patch(space, found, "verify").json()["status"] == "verified"
@@ -143,3 +141,178 @@ def test_an_incident_with_a_case_cannot_be_dismissed(space: Space) -> None:
 
 def test_the_same_text_is_one_incident(space: Space) -> None:
     assert incident(space).pk == incident(space).pk
+
+
+# --- the circumstances of a wrong decision stay with it --------------------------------------
+
+CALLS = {"key": "calls", "kind": "tool_call", "settings": {"forbidden": ["rm"]}}
+CALL = {"name": "rm", "arguments": {"path": "/tmp/a"}}
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told after a commit is told now: a test's transaction never commits."""
+    monkeypatch.setattr("django.db.transaction.on_commit", lambda call, *_, **__: call())
+
+
+@pytest.fixture
+def calling(space: Space) -> Space:
+    space.publish(stages=["tool_call"])
+    space.guard(CALLS)
+    return space
+
+
+def wronged(space: Space, verdict: str, **content: Any) -> Incident:
+    answer = space.api.post("check", {"stage": "tool_call", **content}).json()
+    row = next(row for row in written() if str(row.pk) == answer["decision_id"])
+    found = say(space, row, verdict=verdict, **content).json()
+    return Incident.objects.get(pk=found["incidents"][0]["id"])
+
+
+def test_a_blocked_call_is_fixed_by_what_lets_the_call_through(calling: Space) -> None:
+    found = wronged(calling, "wrongly_blocked", tool_call=CALL)
+    assert (found.status, found.facts["tool"]) == ("reproduced", "rm")
+    label(calling, "complies")
+    patch(calling, found, "make_case")
+    assert status(found) == "case", "it is blocked as before"
+    calling.guard({**CALLS, "settings": {"forbidden": ["dd"]}})
+    assert status(found) == "fixed"
+    assert patch(calling, found, "verify").json()["status"] == "verified"
+
+
+def test_a_missed_call_is_fixed_by_what_forbids_it(calling: Space) -> None:
+    found = wronged(calling, "wrongly_allowed", tool_call={**CALL, "name": "dd"})
+    label(calling, "violates")
+    patch(calling, found, "make_case")
+    calling.guard({**CALLS, "settings": {"forbidden": ["rm", "dd"]}})
+    assert status(found) == "fixed"
+
+
+def status(found: Incident) -> str:
+    found.refresh_from_db()
+    return found.status
+
+
+def test_each_policy_gets_the_turn_that_it_stopped(space: Space) -> None:
+    other = factories.make_policy(space.admin, "second")
+    Space(space.admin, load_policy(space.admin, other.slug)).guard(
+        {**WORDS, "settings": {"words": ["by the sea"]}}
+    )
+    Space(space.admin, load_policy(space.admin, other.slug)).set(mode="enforce")
+    turns = [
+        {"role": "user", "content": "Take two tablets."},
+        {"role": "assistant", "content": "A walk by the sea."},
+    ]
+    answer = space.api.post("check", {"stage": "output", "messages": turns}).json()
+    row = next(row for row in written() if str(row.pk) == answer["decision_id"])
+    say(space, row, verdict="wrongly_blocked", messages=turns)
+    assert {(i.policy.slug, i.text, i.facts["role"]) for i in Incident.objects.all()} == {
+        ("doses", "Take two tablets.", "user"),
+        ("second", "A walk by the sea.", "assistant"),
+    }
+
+
+def test_nothing_was_stopped_where_nothing_was(space: Space) -> None:
+    answer = say(space, decided(space, "Fine."), verdict="wrongly_blocked", text="Fine.")
+    assert (answer.status_code, answer.json()["code"]) == (400, "nothing_stopped")
+
+
+def test_what_a_label_did_is_undone_with_it(space: Space) -> None:
+    found = incident(space)
+    label(space, "complies")
+    assert status(found) == "dismissed"
+    item, _ = undo_label(space.admin, policy=load_policy(space.admin, space.policy.slug))
+    assert status(found) == "reproduced"
+    submit_label(space.admin, lease=load_own_lease(space.admin, item.lease), verdict="violates")
+    assert status(found) == "labelled"
+    refused = patch(space, found, "dismiss")
+    assert (refused.status_code, refused.json()["code"]) == (409, "labelled")
+
+
+def test_a_text_that_was_labelled_before_needs_no_second_label(space: Space) -> None:
+    label_first = incident(space)
+    label(space, "violates")
+    patch(space, label_first, "make_case")
+    space.guard(STRICTER)
+    patch(space, label_first, "verify")
+    assert status(label_first) == "verified"
+    again = Incident.objects.create(
+        workspace=space.admin.workspace,
+        policy=space.policy,
+        status="reproduced",
+        expected="violates",
+        text=MISSED,
+        policy_example=label_first.policy_example,
+        opened_by="x",
+    )
+    assert patch(space, again, "make_case").json()["status"] == "fixed"
+
+
+def test_a_label_that_says_otherwise_is_named(space: Space) -> None:
+    first = incident(space)
+    label(space, "complies")
+    again = Incident.objects.create(
+        workspace=space.admin.workspace,
+        policy=space.policy,
+        status="reproduced",
+        expected="violates",
+        text=MISSED,
+        policy_example=first.policy_example,
+        opened_by="x",
+    )
+    assert "otherwise (complies)" in patch(space, again, "make_case").json()["detail"]
+
+
+def test_an_incident_whose_case_was_withdrawn_can_be_dismissed(space: Space) -> None:
+    found = incident(space)
+    label(space, "violates")
+    patch(space, found, "make_case")
+    found.refresh_from_db()
+    assert found.case is not None
+    withdraw_case(space.admin, case=found.case)
+    assert patch(space, found, "dismiss").json()["status"] == "dismissed"
+
+
+def test_an_exception_fixes_nothing(space: Space) -> None:
+    found = incident(space, "Moses had two tablets.", "wrongly_blocked")
+    label(space, "complies")
+    patch(space, found, "make_case")
+    space.api.post(
+        f"policies/{space.policy.slug}/exceptions",
+        {"rule": "names-a-dose", "phrase": "two tablets", "reason": "3 a.m.", "days": 1},
+    )
+    space.guard(WORDS, {"key": "mail", "kind": "regex", "settings": {"patterns": ["@"]}})
+    assert status(found) == "case"
+    space.guard({**WORDS, "settings": {"words": ["400 mg"]}})
+    assert status(found) == "fixed"
+
+
+def test_a_policy_version_fixes_an_incident_as_well(space: Space) -> None:
+    found = incident(space, "Moses had two tablets.", "wrongly_blocked")
+    label(space, "complies")
+    patch(space, found, "make_case")
+    space.guard({"key": "mail", "kind": "regex", "settings": {"patterns": ["@"]}})
+    assert status(found) == "fixed"
+    Incident.objects.update(status="case")
+    space.publish(scope="Answers to patients.")
+    found.refresh_from_db()
+    assert (found.status, found.fixed_by) == ("fixed", "policy version 2")
+
+
+def test_nothing_is_verified_while_the_policy_is_off(space: Space) -> None:
+    found = incident(space)
+    label(space, "violates")
+    patch(space, found, "make_case")
+    space.guard(STRICTER)
+    space.set(mode="off")
+    answer = patch(space, found, "verify")
+    assert (answer.status_code, answer.json()["code"], status(found)) == (409, "off", "fixed")
+
+
+def test_a_canarys_incident_is_not_dismissed(space: Space) -> None:
+    canary = canaries.add_canary(space.admin, stage="output", text=BAD, expected="block")
+    found = Incident.objects.create(
+        workspace=space.admin.workspace, canary=canary, text=BAD, opened_by="x"
+    )
+    answer = space.api.patch(f"incidents/{found.pk}", {"act": "dismiss", "why": "tired of it"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "canary")

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import httpx
+import pytest
+from django.utils import timezone
+
 from apps.runtime import canaries, switches
 from apps.runtime.models import Canary, Incident
 from tests import factories
@@ -47,3 +53,63 @@ def test_a_removed_canary_closes_what_it_opened(space: Space) -> None:
     incident = Incident.objects.get()
     assert (incident.status, incident.fixed_by) == ("dismissed", "the canary was removed")
     assert not Canary.objects.exists()
+
+
+# --- what a canary takes for an answer ------------------------------------------------------
+
+
+RAN = {"status": "ran", "mode": "enforce", "why": ""}
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ([], "an answer that is none"),
+        ({}, "an answer that is none"),
+        (0, "an answer that is none"),
+        ({"action": "allow"}, "an answer that is none"),
+        ({"action": "let go", "receipt": [RAN]}, "an answer that is none"),
+        ({"action": "allow", "receipt": []}, "nothing was looked at"),
+        ({"action": "allow", "receipt": [{**RAN, "status": "skipped"}]}, "nothing was looked at"),
+        (
+            {"action": "allow", "receipt": [RAN, {**RAN, "status": "failed", "why": "no_model"}]},
+            "degraded: no_model",
+        ),
+        (
+            {"action": "allow", "receipt": [RAN], "degraded": True, "degraded_by": ["database"]},
+            "degraded: database",
+        ),
+        ({"action": "allow", "receipt": [RAN], "degraded": False, "degraded_by": []}, ""),
+        # what fails in shadow acts on nobody
+        (
+            {"action": "allow", "receipt": [RAN, {"status": "failed", "mode": "shadow"}]},
+            "",
+        ),
+    ],
+)
+def test_a_canary_believes_only_a_whole_judgement(
+    space: Space, monkeypatch: pytest.MonkeyPatch, settings: Any, body: Any, problem: str
+) -> None:
+    settings.SITE_URL = "http://localhost:1"
+    monkeypatch.setattr(canaries.httpx, "post", lambda *_, **__: httpx.Response(200, json=body))
+    canary = canaries.add_canary(space.admin, stage="output", text="a text", expected="allow")
+    other = canaries.add_canary(space.admin, stage="output", text="another", expected="allow")
+    assert canaries.send_all() == 2 * bool(problem)
+    for one in (canary, other):
+        one.refresh_from_db()
+        assert (one.last_problem, one.failing_since is None) == (problem, not problem)
+
+
+def test_a_canary_that_is_not_sent_any_more_is_failing(space: Space) -> None:
+    canary = canaries.add_canary(space.admin, stage="output", text="a text", expected="block")
+    Canary.objects.update(last_at=timezone.now(), last_action="block")
+    assert "parapet_canaries_failing 0.0" in metrics(space)
+    Canary.objects.update(last_at=timezone.now() - 2 * canary.LATE)
+    assert "parapet_canaries_failing 1.0" in metrics(space)
+    assert "not sent any more" in page(space, "/serving/")
+
+
+def metrics(space: Space) -> str:
+    key = factories.make_token(space.admin, "read")
+    answer = factories.page_client(None).get("/metrics", headers={"Authorization": f"Bearer {key}"})
+    return answer.content.decode()

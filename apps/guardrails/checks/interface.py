@@ -65,6 +65,13 @@ class Subject:
     arguments: Any = None
     scores: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known beside the text, JSON-able; `Subject(text, **facts)` is the same again."""
+        told = {"role": self.role, "source": self.source}
+        call = {"tool": self.tool, "arguments": self.arguments} if self.tool is not None else {}
+        return {**{name: value for name, value in told.items() if value}, **call}
+
     @cached_property
     def encoded(self) -> bytes:
         return self.text.encode()
