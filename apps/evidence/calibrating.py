@@ -58,7 +58,7 @@ def calibrate_gate(actor: Actor, *, policy: Policy) -> Calibration:
         )
     means, violates = [], []
     until = time.monotonic() + SECONDS
-    for subject, label in labelled_texts(policy):
+    for subject, label in labelled_texts(policy)[0]:
         if time.monotonic() > until:
             break
         mean = verdict_on(guardrail, subject, guards.panel).score

@@ -40,7 +40,8 @@ class Effect:
     """Figures on the same audit labels, before and after.
 
     Args:
-        counted: labels that were judged both ways; `left` more were not, for want of time.
+        counted: labels that were judged both ways; `left` more were not: only the first
+            MOST_TEXTS are, and only for SECONDS.
         undecided: texts that one of both could not judge; they are not counted.
         worse, better: how many flipped to the wrong and to the right side.
     """
@@ -62,15 +63,16 @@ class Effect:
         return [(name, figures.as_dict()) for name, figures in both if figures is not None]
 
 
-def labelled_texts(policy: Policy) -> list[tuple[Subject, AuditLabel]]:
-    """The texts of the first MOST_TEXTS decisive audit labels that count today."""
-    labels = audit_labels(policy)[:MOST_TEXTS]
+def labelled_texts(policy: Policy) -> tuple[list[tuple[Subject, AuditLabel]], int]:
+    """The texts of the first MOST_TEXTS decisive audit labels of today, and how many there are."""
+    every = audit_labels(policy)
+    labels = every[:MOST_TEXTS]
     texts = dict(
         Example.objects.filter(pk__in=[label.example for label in labels]).values_list(
             "pk", "output"
         )
     )
-    return [(Subject(texts[label.example]), label) for label in labels]
+    return [(Subject(texts[label.example]), label) for label in labels], len(every)
 
 
 def effect(
@@ -91,7 +93,7 @@ def effect(
     both = (guards.guardrail(), drafted.guardrail(configuration=configuration))
     remote = any(check.remote for one in both for check in one.checks)
     now, then = (one.local for one in both)
-    labelled = labelled_texts(policy)
+    labelled, every = labelled_texts(policy)
     rows, flips, undecided = [], [], 0
     until = time.monotonic() + SECONDS
     judged = 0
@@ -111,7 +113,7 @@ def effect(
     violating, was, will = (table[:, n].astype(bool) for n in range(3))
     return Effect(
         counted=len(rows),
-        left=len(labelled) - judged,
+        left=every - judged,
         undecided=undecided,
         before=estimators.figures(violating, was, table[:, 3]) if rows else None,
         after=estimators.figures(violating, will, table[:, 3]) if rows else None,

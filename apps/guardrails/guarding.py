@@ -59,8 +59,18 @@ class Guardrail:
 
     @property
     def local(self) -> Guardrail:
-        """The same without the checks that ask another machine."""
-        return replace(self, checks=tuple(check for check in self.checks if not check.remote))
+        """The same without asking another machine.
+
+        Where any check is enough the others are left as they are. A gate that counts or weighs
+        would be another one without them, so there nobody knows what they would have said.
+        """
+        if self.gate.kind == "any":
+            return replace(self, checks=tuple(check for check in self.checks if not check.remote))
+        checks = (
+            replace(one, evaluate=None, remote=False, problem="left_out") if one.remote else one
+            for one in self.checks
+        )
+        return replace(self, checks=tuple(checks))
 
     def verdict(self, heard: Mapping[str, Heard]) -> Verdict:
         """The gate's, on what is known by now of its checks, by key.

@@ -95,11 +95,16 @@ def forget() -> None:
 def build(workspace: Workspace) -> Bundle:
     """The bundle of the workspace's active policies as they are now, on record and warm."""
     bundle, manifest = assemble(workspace)
-    ServedBundle.objects.bulk_create(
-        [ServedBundle(id=bundle.id, workspace=workspace, manifest=manifest)], ignore_conflicts=True
-    )
+    _put_on_record(workspace, manifest)
     _warm(bundle.guards, bundle.panel)
     return bundle
+
+
+def _put_on_record(workspace: Workspace, manifest: dict[str, Any]) -> str:
+    """Keep what a bundle consists of; returns its id."""
+    row = ServedBundle(id=_id(manifest), workspace=workspace, manifest=manifest)
+    ServedBundle.objects.bulk_create([row], ignore_conflicts=True)
+    return str(row.id)
 
 
 def assemble(workspace: Workspace) -> tuple[Bundle, dict[str, Any]]:
@@ -212,6 +217,8 @@ def _renew(workspace: Workspace) -> _Kept:
                 bundle = build(workspace)
                 carried = _carry_over(kept.bundle, bundle) if kept is not None else bundle
                 stale = "refused" if carried is not bundle else ""
+                if stale:
+                    carried = _named_anew(workspace, carried)
                 kept = _Kept(sequence, state, carried, time.monotonic(), stale)
                 _kept[workspace.pk] = kept
                 return kept
@@ -301,6 +308,19 @@ def _carry_over(before: Bundle, now: Bundle) -> Bundle:
         guardrail = replace(guard.guardrail, checks=tuple(checks))
         guards.append(replace(guard, guardrail=guardrail))
     return replace(now, guards=tuple(guards), panel=Panel(models) if models else None)
+
+
+def _named_anew(workspace: Workspace, bundle: Bundle) -> Bundle:
+    """A bundle that others were carried into, on record as what it is."""
+    served = [
+        model
+        for slug, number in bundle.models.items()
+        for model in ModelVersion.objects.filter(
+            policy__workspace=workspace, policy__slug=slug, number=number
+        )
+    ]
+    manifest = _manifest(workspace.pk, bundle.guards, served, bundle.stopped)
+    return replace(bundle, id=_put_on_record(workspace, manifest))
 
 
 def _refused(bundle: Bundle) -> set[tuple[str, str]]:

@@ -127,6 +127,7 @@ def check_with(
         receipt=judgement.receipt_as_data(),
         latency_ms=round((time.perf_counter() - started) * 1000, 3),
     )
+    decision.would = dict(judgement.would)
     kept = _kept_text(actor.workspace, served.bundle, decision, content)
     return Checked(
         judgement, decision, bundle, recorder.put(decision, kept), _shaped(judgement, content)

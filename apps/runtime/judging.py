@@ -124,6 +124,7 @@ class Judgement:
         degraded: why this is less than a whole judgement, in codes; empty when it is whole.
         output: the texts as they may pass where the action is redact or rewrite.
         scores: each policy's c where it is known, whatever its mode.
+        would: the action had this policy in shadow been enforced, where it asks for something.
     """
 
     action: str
@@ -134,6 +135,7 @@ class Judgement:
     receipt: tuple[Entry, ...] = field(default=())
     output: tuple[str, ...] | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+    would: Mapping[str, str] = field(default_factory=dict)
 
     def receipt_as_data(self) -> list[dict[str, Any]]:
         return [{**entry._asdict(), "places": _places(entry)} for entry in self.receipt]
@@ -368,6 +370,7 @@ def _ask(bundle: Bundle, rounds: Sequence[_Round], subjects: Sequence[Subject]) 
 
 def _conclude(rounds: Sequence[_Round], subjects: Sequence[Subject]) -> Judgement:
     found: dict[Finding, Entry] = {}
+    shadows: dict[str, dict[Finding, Entry]] = {}
     failed = []
     receipt: list[Entry] = []
     scores = {}
@@ -381,8 +384,11 @@ def _conclude(rounds: Sequence[_Round], subjects: Sequence[Subject]) -> Judgemen
             continue
         if verdict.score is not None:
             scores[one.guard.policy] = verdict.score
+        asks = _findings(one, verdict, entries)
+        if one.mode == "shadow" and asks:
+            shadows[one.guard.policy] = asks
         if one.mode == "enforce":
-            found |= _findings(one, verdict, entries)
+            found |= asks
             if verdict.fires is None or one.undecided():
                 failed.append(one.guard)
     outcomes = _by_turn(found, len(subjects))
@@ -408,7 +414,21 @@ def _conclude(rounds: Sequence[_Round], subjects: Sequence[Subject]) -> Judgemen
         receipt=tuple(receipt),
         output=output,
         scores=scores,
+        would=_would(shadows, found, len(subjects)),
     )
+
+
+def _would(
+    shadows: Mapping[str, Mapping[Finding, Entry]], found: Mapping[Finding, Entry], turns: int
+) -> dict[str, str]:
+    """The action with each policy in shadow enforced, where it would have a say in it."""
+    would = {}
+    for policy, asks in shadows.items():
+        outcome = _together(_by_turn({**found, **asks}, turns))
+        standing = [r for r in outcome.reasons if not r.lifted_by and r.finding.action != "allow"]
+        if any(reason.finding.policy == policy for reason in standing):
+            would[policy] = outcome.action
+    return would
 
 
 def _by_turn(found: Mapping[Finding, Entry], turns: int) -> list[Outcome]:

@@ -48,9 +48,11 @@ class _Workspace:
         rows = Traffic.objects.filter(workspace=self._workspace)
         yield from _whole(list(rows.filter(policy="")))
         found = CounterMetricFamily(
-            "parapet_findings", "What policies found", labels=["policy", "mode", "action"]
+            "parapet_findings",
+            "Decisions by what each policy asked for; allow where it asked for nothing",
+            labels=["policy", "mode", "action"],
         )
-        by_policy = rows.exclude(policy="").values_list("policy", "mode", "action")
+        by_policy = rows.exclude(policy="").filter(rule="").values_list("policy", "mode", "action")
         for policy, mode, action, number in by_policy.annotate(Sum("count")).order_by():
             found.add_metric([policy, mode, action], number)
         yield found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import ClassVar
 
 import pgtrigger
@@ -32,6 +34,8 @@ class Decision(models.Model):
         degraded: why it was less than a whole judgement; [] when it was whole.
         text_hash: keyed hash of what was judged, by the workspace's own key; never the text.
         length: code points judged.
+        would: the action with each shadow policy enforced that has a say in it; counted when the
+            decision is written, and not kept with it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -48,6 +52,7 @@ class Decision(models.Model):
     latency_ms = models.FloatField()
     reasons = models.JSONField()
     receipt = models.JSONField()
+    would: Mapping[str, str] = MappingProxyType({})
 
     objects: ClassVar[DecisionQuerySet] = DecisionQuerySet.as_manager()  # type: ignore[assignment]
 
@@ -280,8 +285,8 @@ class Traffic(models.Model):
     """How many decisions of an hour were like this: counted as they are written.
 
     Args:
-        policy: "" for whole decisions, by action; else one policy's own findings, by its mode.
-        rule: of a finding that knows it, else "".
+        policy: "" for whole decisions, by action; else what one policy asked for, by its mode.
+        rule: of a finding that knows it; "" for all that a policy asked for in one decision.
         changed: decisions that a shadow policy would have made more restrictive.
         buckets: of whole decisions, how many took up to each of LATENCIES milliseconds, then more.
         dropped: decisions that were answered and never written.

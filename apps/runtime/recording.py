@@ -8,8 +8,10 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import orjson
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
@@ -38,7 +40,8 @@ class Recorder:
 
     def __init__(self) -> None:
         self.dropped = 0
-        self._untold = 0
+        self._untold: Counter[UUID] = Counter()
+        self._counting = threading.Lock()
         self._waiting: queue.Queue[Row] = queue.Queue(MOST_WAITING)
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -49,7 +52,7 @@ class Recorder:
         try:
             self._waiting.put_nowait((decision, text))
         except queue.Full:
-            self._drop()
+            self._drop(decision)
             return False
         return True
 
@@ -59,9 +62,10 @@ class Recorder:
         while self._waiting.unfinished_tasks and time.monotonic() < until:
             time.sleep(0.01)
 
-    def _drop(self) -> None:
-        self.dropped += 1
-        self._untold += 1
+    def _drop(self, decision: Decision) -> None:
+        with self._counting:
+            self.dropped += 1
+            self._untold[decision.workspace_id] += 1
 
     def _start(self) -> None:
         if self._thread is None:
@@ -87,8 +91,8 @@ class Recorder:
                 self._write(batch)
             except Exception:  # the thread has to live: without it nothing is ever written
                 logger.exception("decisions_lost")
-                for _ in batch:
-                    self._drop()
+                for decision, _ in batch:
+                    self._drop(decision)
             for _ in batch:
                 self._waiting.task_done()
 
@@ -100,8 +104,11 @@ class Recorder:
         pause = EVERY
         while True:
             try:
-                keep(batch, dropped=self._untold)
-                self._untold = 0
+                with self._counting:
+                    told = self._untold.copy()
+                keep(batch, dropped=told)
+                with self._counting:  # more may have been dropped meanwhile
+                    self._untold -= told
                 return
             except (OperationalError, InterfaceError) as error:
                 logger.warning("decisions_wait", extra={"error": type(error).__name__})
@@ -109,7 +116,7 @@ class Recorder:
                 pause = min(pause * 2, 5.0)
             except (DatabaseError, TypeError):  # one row that cannot be written
                 if len(batch) == 1:
-                    self._drop()
+                    self._drop(batch[0][0])
                     return
                 for row in batch:
                     self._write([row])
@@ -119,22 +126,23 @@ class Recorder:
 
 
 @transaction.atomic
-def keep(batch: Sequence[Row], *, dropped: int = 0) -> None:
+def keep(batch: Sequence[Row], *, dropped: Mapping[UUID, int] | None = None) -> None:
     """Write decisions, the texts that are kept of them, and their hours' counts.
 
     Args:
-        dropped: decisions lost since the last write.
+        dropped: decisions lost since the last write, by workspace.
     """
     decisions = [decision for decision, _ in batch]
     if len(decisions) == 1:  # perhaps written already, by a write whose answer was lost
         if Decision.objects.filter(pk=decisions[0].pk).exists():
+            traffic.count([], dropped=dropped or {})
             return
         Decision.objects.bulk_create(decisions)
     else:
         _copy(decisions)
     texts = [text for _, text in batch if text is not None]
     DecisionText.objects.bulk_create(texts, ignore_conflicts=True)
-    traffic.count(decisions, dropped=dropped)
+    traffic.count(decisions, dropped=dropped or {})
 
 
 def _copy(decisions: Sequence[Decision]) -> None:

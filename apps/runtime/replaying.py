@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ from apps.runtime.texts import decrypt
 MOST_REPLAYED = 300
 SECONDS = 3.0
 _SHOWN = 20
+_SAID = ("policy", "policy_version", "check", "status", "action", "places")
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Replay:
 
     Args:
         judgement: None where something is gone that it was made of; `gone` says what.
-        same: whether action and scores are what they were.
+        same: whether the action is what it was, and all that each check said; scores to within
+            the rounding of single precision, which differs with the models beside each other.
     """
 
     judgement: Judgement | None
@@ -65,16 +68,21 @@ class Preview:
     """What a change would have done to recent decisions.
 
     Args:
-        replayed: decisions that were judged both ways.
+        replayed: decisions that were judged both ways; `left` more were not, for want of time.
+        undecided: those of which one of both made no finished judgement; they are not compared.
         lost: recent decisions whose text was not kept, so that nobody can tell.
+        remote: whether checks that ask others were left out.
         stricter, milder: how many would have got a more, and a less restrictive action.
     """
 
     replayed: int
+    left: int
+    undecided: int
     lost: int
     stricter: int
     milder: int
     flips: list[Flip]
+    remote: bool
 
 
 def replay(
@@ -95,7 +103,10 @@ def replay(
     if bundle is None:
         return Replay(None, False, gone)
     judgement = judge(bundle, stage=decision.stage, subjects=subjects)
-    same = judgement.action == decision.action and _scores(judgement) == _scores_of(decision)
+    again = (judgement.action, judgement.finished)
+    same = again == (decision.action, decision.finished) and _alike(
+        judgement.receipt_as_data(), decision.receipt
+    )
     return Replay(judgement, same, gone)
 
 
@@ -108,25 +119,32 @@ def preview(
 ) -> Preview:
     """Judge the newest kept decisions as things are, and with a draft or a model of one policy."""
     workspace = policy.workspace
-    now = _acting(bundles.assemble(workspace)[0], policy)
-    then = _acting(_with_draft(now, policy, configuration, specification, model), policy)
+    served = bundles.assemble(workspace)[0]
+    drafted = _with_draft(served, policy, configuration, specification, model)
+    now, then = _acting(served, policy), _acting(drafted, policy)
     kept = DecisionText.objects.filter(workspace=workspace, expires_at__gt=timezone.now()).order_by(
         "-decision"
     )[:MOST_REPLAYED]
     until = time.monotonic() + SECONDS
     flips: list[Flip] = []
-    counts, replayed = {"stricter": 0, "milder": 0}, 0
+    counts, replayed, undecided, left = {"stricter": 0, "milder": 0}, 0, 0, 0
     for row in kept:
         if time.monotonic() > until:
-            break
+            left += 1
+            continue
         content = decrypt(workspace, row)
         stage, subjects = content.pop("stage"), subjects_of(content)
         if stage == STAGE:
             stage = _any_stage(policy, specification)
-        before, after = (
-            judge(bundle, stage=stage, subjects=subjects).action for bundle in (now, then)
-        )
+        key = "\n".join(subject.text for subject in subjects)
+        both = [
+            judge(bundle, stage=stage, subjects=subjects, rollout_key=key) for bundle in (now, then)
+        ]
+        if not all(judgement.finished for judgement in both):
+            undecided += 1
+            continue
         replayed += 1
+        before, after = (judgement.action for judgement in both)
         if before == after:
             continue
         counts["stricter" if ACTIONS.index(after) > ACTIONS.index(before) else "milder"] += 1
@@ -134,8 +152,21 @@ def preview(
             flips.append(Flip(row.decision, subjects[0].text[:500], before, after))
     recent = Decision.objects.filter(workspace=workspace).order_by("-id")[:MOST_REPLAYED]
     ids = [decision.pk for decision in recent.only("pk")]
-    with_text = DecisionText.objects.filter(decision__in=ids).count()
-    return Preview(replayed, len(ids) - with_text, **counts, flips=flips)
+    with_text = DecisionText.objects.filter(decision__in=ids, expires_at__gt=timezone.now()).count()
+    return Preview(
+        replayed,
+        left,
+        undecided,
+        lost=len(ids) - with_text,
+        **counts,
+        flips=flips,
+        remote=any(
+            check.remote
+            for bundle in (served, drafted)
+            for guard in bundle.guards
+            for check in guard.guardrail.checks
+        ),
+    )
 
 
 def _acting(bundle: Bundle, policy: Policy) -> Bundle:
@@ -197,7 +228,11 @@ def _bundle_then(workspace: Workspace, decision: Decision) -> tuple[Bundle | Non
     served = ServedBundle.objects.filter(pk=decision.bundle, workspace=workspace).first()
     if served is None:
         return None, ("its bundle is not on record",)
-    modes = {entry["policy"]: entry["mode"] for entry in decision.receipt}
+    stopped = any(entry["why"] == "kill_switch" for entry in decision.receipt)
+    modes = {
+        entry["policy"]: "enforce" if stopped and entry["why"] == "kill_switch" else entry["mode"]
+        for entry in decision.receipt
+    }
     gone: list[str] = []
     guards: list[Guard] = []
     loaded: dict[str, tuple[Policy, ModelVersion]] = {}
@@ -213,7 +248,7 @@ def _bundle_then(workspace: Workspace, decision: Decision) -> tuple[Bundle | Non
     gone += [f"the model of {slug} (its file is missing or another)" for slug in problems]
     if gone:
         return None, tuple(gone)
-    return Bundle(served.pk, tuple(guards), panel), ()
+    return Bundle(served.pk, tuple(guards), panel, stopped=stopped), ()
 
 
 def _guard_then(
@@ -281,9 +316,15 @@ def _at_thresholds_of(said: Mapping[str, Any], guardrail: Guardrail) -> Guardrai
     return replace(guardrail, checks=tuple(checks))
 
 
-def _scores(judgement: Judgement) -> list[tuple[str, str, float | None]]:
-    return [(e.policy, e.check, e.score) for e in judgement.receipt]
+def _alike(again: Sequence[Mapping[str, Any]], then: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether two receipts say the same of every check."""
+    return len(again) == len(then) and all(
+        all(one[name] == other[name] for name in _SAID) and _close(one["score"], other["score"])
+        for one, other in zip(again, then, strict=True)
+    )
 
 
-def _scores_of(decision: Decision) -> list[tuple[str, str, float | None]]:
-    return [(e["policy"], e["check"], e["score"]) for e in decision.receipt]
+def _close(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, abs_tol=1e-6)

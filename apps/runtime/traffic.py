@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -33,8 +33,12 @@ class _Row:
     buckets: list[int] = field(default_factory=lambda: [0] * (len(LATENCIES) + 1))
 
 
-def count(decisions: Iterable[Decision], *, dropped: int = 0) -> None:
-    """Add decisions to their hours, in the transaction that writes them."""
+def count(decisions: Iterable[Decision], *, dropped: Mapping[UUID, int]) -> None:
+    """Add decisions to their hours, in the transaction that writes them.
+
+    Args:
+        dropped: decisions that were lost, by workspace; of one that is gone nobody asks.
+    """
     rows: dict[_Key, _Row] = defaultdict(_Row)
     for decision in decisions:
         workspace, hour = decision.workspace_id, decision.at.replace(**_WHOLE)
@@ -42,17 +46,22 @@ def count(decisions: Iterable[Decision], *, dropped: int = 0) -> None:
         whole.count += 1
         whole.degraded += bool(decision.degraded)
         whole.unfinished += not decision.finished
-        whole.dropped, dropped = whole.dropped + dropped, 0
         whole.buckets[bisect_left(LATENCIES, decision.latency_ms)] += 1
-        for key, changed in _findings(decision):
+        for key, changed in _said(decision):
             rows[workspace, hour, *key].count += 1
             rows[workspace, hour, *key].changed += changed
+    there = Workspace.objects.filter(pk__in=[*dropped]) if dropped else ()
+    for workspace in (one.pk for one in there):
+        rows[workspace, timezone.now().replace(**_WHOLE), "", "", "", "allow"].dropped += dropped[
+            workspace
+        ]
     values = [
         [*key, *(getattr(row, name) for name in _NUMBERS), row.buckets]
         for key, row in sorted(rows.items())  # in one order, so that two writers cannot deadlock
     ]
-    with connection.cursor() as cursor:
-        cursor.executemany(_UPSERT, values)
+    if values:
+        with connection.cursor() as cursor:
+            cursor.executemany(_UPSERT, values)
 
 
 _WHOLE: dict[str, Any] = {"minute": 0, "second": 0, "microsecond": 0}
@@ -66,17 +75,33 @@ ON CONFLICT (workspace_id, hour, policy, mode, rule, action) DO UPDATE SET
 """
 
 
-def _findings(decision: Decision) -> list[tuple[tuple[str, str, str, str], bool]]:
-    """What each policy found: once a policy and rule, with the strictest action asked for."""
-    found: dict[tuple[str, str, str], str] = {}
-    for entry in decision.receipt:
-        if entry["action"] and not entry["advisory"]:
-            key = entry["policy"], entry["mode"], entry["rule"]
-            found[key] = max(found.get(key, "allow"), entry["action"], key=ACTIONS.index)
+def _said(decision: Decision) -> list[tuple[tuple[str, str, str, str], bool]]:
+    """What each policy that looked asked for, once; and each rule of which something was found.
+
+    ((policy, mode, rule, action), whether a shadow policy would have made the decision stricter);
+    the rule is "" for the policy itself, its action allow where it asked for nothing.
+    """
     final = ACTIONS.index(decision.action)
+    asked: dict[tuple[str, str], str] = {}
+    rules: dict[tuple[str, str, str], str] = {}
+    for entry in decision.receipt:
+        if entry["mode"] == "off":
+            continue
+        policy = entry["policy"], entry["mode"]
+        asked.setdefault(policy, decision.would.get(entry["policy"], "allow"))
+        if entry["rule"] and entry["action"] and not entry["advisory"]:
+            key = (*policy, entry["rule"])
+            rules[key] = max(rules.get(key, "allow"), entry["action"], key=ACTIONS.index)
+    for reason in decision.reasons:
+        if not reason["lifted_by"]:
+            policy = reason["policy"], "enforce"
+            asked[policy] = max(asked.get(policy, "allow"), reason["action"], key=ACTIONS.index)
     return [
-        ((*key, action), key[1] == "shadow" and ACTIONS.index(action) > final)
-        for key, action in found.items()
+        *(
+            ((policy, mode, "", action), mode == "shadow" and ACTIONS.index(action) > final)
+            for (policy, mode), action in asked.items()
+        ),
+        *(((*key, action), False) for key, action in rules.items()),
     ]
 
 
@@ -86,8 +111,9 @@ class Summary:
 
     Args:
         hours: of each hour that had traffic, its decisions by action, oldest first.
-        policies: by policy and mode, how often it found something, and how often a shadow one
-            would have been stricter than what was answered.
+        policies: by policy and mode, of how many decisions it was a part, how often it asked for
+            something, and how often a shadow one would have made the decision stricter.
+        rules: how often something was found of each, whatever became of it.
     """
 
     total: int
@@ -122,8 +148,8 @@ def summary(workspace: Workspace, *, hours: int = HOURS) -> Summary:
         p50=quantile(buckets, 0.5),
         p99=quantile(buckets, 0.99),
         hours=sorted(by_hour.items()),
-        policies=_grouped(rows, "policy", "mode"),
-        rules=[row for row in _grouped(rows, "policy", "rule") if row["rule"]][:20],
+        policies=_grouped([row for row in rows if not row.rule], "policy", "mode"),
+        rules=_grouped([row for row in rows if row.rule], "policy", "rule")[:20],
     )
 
 
@@ -146,8 +172,9 @@ def _grouped(rows: Iterable[Traffic], *names: str) -> list[dict[str, Any]]:
         if row.policy:
             key = tuple(getattr(row, name) for name in names)
             here = found.setdefault(
-                key, {**dict(zip(names, key, strict=True)), "found": 0, "changed": 0}
+                key, {**dict(zip(names, key, strict=True)), "seen": 0, "found": 0, "changed": 0}
             )
-            here["found"] += row.count
+            here["seen"] += row.count
+            here["found"] += row.count if row.action != "allow" else 0
             here["changed"] += row.changed
     return sorted(found.values(), key=lambda row: -row["found"])

@@ -34,7 +34,7 @@ def test_it_promises_as_many_violations_as_there_are(live) -> None:
     fitted = calibrating.calibrate_gate(actor, policy=policy)
     guards = standing(policy)
     guardrail = guards.guardrail(configuration=stored(configuring.draft_of(policy)[0]))
-    labelled = labelled_texts(policy)
+    labelled, _ = labelled_texts(policy)
     scores = [verdict_on(guardrail, subject, guards.panel).score for subject, _ in labelled]
     assert fitted.labels == len(labelled)
     # Platt's smoothed targets move the sum by less than one label a side

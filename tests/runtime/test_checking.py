@@ -11,8 +11,10 @@ from django.db import OperationalError
 from apps.guardrails import artifacts
 from apps.guardrails.services import live_model
 from apps.policies import services as policies
-from apps.runtime import bundles, checking
+from apps.runtime import bundles, checking, replaying
+from apps.runtime.models import ServedBundle
 from tests import factories
+from tests.runtime.conftest import written
 
 pytestmark = pytest.mark.django_db
 
@@ -141,6 +143,27 @@ def test_a_model_file_that_is_not_the_recorded_one_leaves_the_last_bundle_servin
         path.write_bytes(data)
     assert (found["action"], found["degraded_by"]) == ("block", ["refused"])
     assert found["bundle"]["models"] == {policy.slug: 1}
+    # what is on record is what judged, so it can be judged again
+    then = ServedBundle.objects.get(pk=found["bundle"]["id"]).manifest
+    assert then["guards"][0]["model_version"] == 1
+    row = next(row for row in written() if str(row.pk) == found["decision_id"])
+    again = replaying.replay(admin.workspace, row, {"text": bad})
+    assert (again.same, again.gone) == (True, ())
+
+
+def test_a_decision_is_replayed_whatever_models_stand_beside_its_own(trained: Any) -> None:
+    admin, policy = trained
+    other = factories.make_policy(admin, "other")
+    factories.import_rows(admin, other, factories.rows(200, seed=5))
+    factories.give_labels(admin, other, 100)
+    factories.train(admin, other)
+    bundles.forget()
+    bad, good = bad_and_good()
+    for text in (bad, good):
+        check(admin, text=text, policies=[policy.slug])
+    for row in written()[:2]:
+        text = bad if row.action == "block" else good
+        assert replaying.replay(admin.workspace, row, {"text": text}).same
 
 
 def test_a_promise_of_the_bundle_survives_a_caller_naming_policies(trained: Any) -> None:

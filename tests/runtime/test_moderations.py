@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from apps.policies.permissions import load_policy
 from apps.policies.taxonomies import translate
 from apps.runtime import bundles
 from apps.runtime.moderations import NAMES
 from tests import factories
-from tests.runtime.conftest import Space
+from tests.runtime.conftest import WORDS, Space, written
 
 BAD, GOOD = "Take two tablets.", "Ask a pharmacist."
 
@@ -117,3 +118,32 @@ def test_an_own_taxonomy_can_be_added_and_stood_for(mapped: Space) -> None:
     bundles.forget()
     (result,) = moderate(mapped, BAD).json()["results"]
     assert result["categories"]["illicit"]
+
+
+def test_a_policy_whose_block_is_lifted_flags_nothing(mapped: Space) -> None:
+    top = factories.make_policy(mapped.admin, "top")
+    allowing = Space(mapped.admin, load_policy(mapped.admin, top.slug))
+    never = {**WORDS, "key": "never", "settings": {"words": ["never"]}}
+    allowing.guard({**WORDS, "rule": "general-facts"}, never)
+    allowing.set(mode="enforce", level="platform")
+    fine = {"key": "fine", "kind": "keywords", "rule": "general-facts"}
+    mapped.guard(WORDS, {**fine, "settings": {"words": ["tablets"]}})
+    (result,) = moderate(mapped, BAD).json()["results"]
+    assert (result["flagged"], result["categories"][mapped.policy.slug]) == (False, False)
+
+
+def test_a_result_says_where_it_is_on_record_and_what_was_not_judged(mapped: Space) -> None:
+    mapped.set(mode="shadow")
+    mapped.guard(WORDS, {"key": "classifier", "kind": "classifier"})
+    results = moderate(mapped, [GOOD, BAD]).json()["results"]
+    assert [one["degraded_by"] for one in results] == [["no_model"], ["no_model"]]
+    assert results[1]["category_scores"][mapped.policy.slug] == 1.0
+    known = {str(row.pk) for row in written()}
+    assert {one["decision_id"] for one in results} == known
+
+
+def test_what_is_not_finished_names_who_failed(mapped: Space) -> None:
+    mapped.guard({"key": "classifier", "kind": "classifier"})
+    answer = moderate(mapped, GOOD)
+    assert answer.status_code == 503
+    assert "doses failed (no_model)" in answer.json()["error"]["message"]

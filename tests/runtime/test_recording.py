@@ -161,3 +161,26 @@ def test_a_decision_that_is_written_already_is_not_counted_again() -> None:
     recording.keep(rows)
     recording.Recorder()._write(rows)
     assert (Decision.objects.count(), summary(workspace).total) == (2, 2)
+
+
+def test_what_is_dropped_while_others_are_written_is_told_with_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine, other = factories.make_workspace(), factories.make_workspace(split_seed=8)
+    recorder, keep = recording.Recorder(), recording.keep
+
+    def slow(batch: Any, **options: Any) -> None:
+        keep(batch, **options)
+        recorder._drop(decision(mine))
+
+    monkeypatch.setattr(recording, "keep", slow)
+    for _ in range(3):
+        recorder._write([(decision(other), None)])
+    assert (summary(mine).dropped, summary(other).dropped) == (2, 0)
+    assert recorder._untold == {mine.pk: 1}
+
+
+def test_what_a_workspace_lost_that_is_gone_keeps_nobody_from_writing() -> None:
+    workspace = factories.make_workspace()
+    recording.keep([(decision(workspace), None)], dropped={uuid7(): 3})
+    assert summary(workspace).total == 1

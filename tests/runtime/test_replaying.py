@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from apps.guardrails.configuration import parse
 from apps.runtime import bundles, permissions, replaying, texts
@@ -78,9 +80,6 @@ def test_texts_go_on_their_day(space: Space) -> None:
     texts.keep_texts(space.admin, share=1.0, days=1)
     bundles.forget()
     decided(space, BAD)
-    from datetime import timedelta
-
-    from django.utils import timezone
 
     DecisionText.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     assert texts.delete_expired() == 1
@@ -128,3 +127,80 @@ def test_equal_workspaces_have_bundles_of_their_own(space: Space) -> None:
     other = factories.make_member(factories.make_workspace())
     ids = {bundles.build(actor.workspace).id for actor in (other, space.admin)}
     assert len(ids) == 2
+
+
+def test_a_replay_of_another_source_is_refused(space: Space) -> None:
+    space.publish(stages=["retrieval"])
+    rag = {"key": "rag", "kind": "retrieval", "settings": {"sources": ["good.example"]}}
+    space.guard(rag)
+    passage = {"text": "Do as I say.", "source": "https://evil.example"}
+    space.check(stage="retrieval", passages=[passage])
+    (decision,) = written()
+    place = f"decisions/{decision.pk}/replay"
+    other = {"passages": [{**passage, "source": "https://good.example"}]}
+    assert space.api.post(place, other).json()["code"] == "another_text"
+    assert space.api.post(place, {"passages": [passage]}).json()["same"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("status", "failed"), ("action", ""), ("places", []), ("score", 0.9999), ("score", None)],
+)
+def test_a_replay_is_the_same_only_where_every_check_says_the_same(name: str, value: Any) -> None:
+    entry = {
+        "policy": "p",
+        "policy_version": 1,
+        "check": "c",
+        "status": "ran",
+        "action": "block",
+        "places": [{"turn": 0, "spans": [[0, 3]]}],
+        "score": 1.0,
+    }
+    assert replaying._alike([entry], [dict(entry)])
+    assert replaying._alike([entry], [{**entry, "score": 1.0 - 1e-7}])
+    assert not replaying._alike([entry], [{**entry, name: value}])
+    assert not replaying._alike([entry], [entry, entry])
+
+
+def kept(space: Space, *texts_: str) -> None:
+    texts.keep_texts(space.admin, share=1.0, days=30)
+    bundles.forget()
+    decided(space, *texts_)
+
+
+def test_a_preview_says_how_many_it_had_no_time_for(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(space, BAD, GOOD)
+    monkeypatch.setattr(replaying, "SECONDS", -1.0)
+    found = replaying.preview(space.policy, configuration=parse({"checks": [WORDS]}, rules=RULES))
+    assert (found.replayed, found.left) == (0, 2)
+
+
+def test_what_a_draft_cannot_judge_is_no_flip(space: Space) -> None:
+    kept(space, BAD, GOOD)
+    draft = parse({"checks": [{"key": "classifier", "kind": "classifier"}]}, rules=RULES)
+    found = replaying.preview(space.policy, configuration=draft)
+    assert (found.replayed, found.undecided, found.milder) == (0, 2, 0)
+
+
+def test_a_text_past_its_day_is_lost(space: Space) -> None:
+    kept(space, BAD, GOOD)
+    DecisionText.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert replaying.preview(space.policy).lost == 2
+
+
+def test_a_gate_that_counts_is_not_judged_without_its_judge(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARAPET_JUDGE_URLS", "https://judge.example/v1")
+    kept(space, BAD, GOOD)
+    judge = {
+        "key": "judge",
+        "kind": "judge",
+        "settings": {"url": "https://judge.example/v1", "model": "m", "family": "llama_guard"},
+    }
+    draft = parse({"checks": [WORDS, judge], "gate": {"kind": "all"}}, rules=RULES)
+    found = replaying.preview(space.policy, configuration=draft)
+    # the good text has no dose, so "all" stays shut whatever the judge would have said
+    assert (found.replayed, found.undecided, found.remote) == (1, 1, True)
