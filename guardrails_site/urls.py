@@ -10,6 +10,7 @@ urlpatterns = [
     path("api/v1/", include("guardrails_site.api_urls")),
     path("", views.home, name="home"),
     path("v1/moderations", Moderations.as_view(), name="moderations"),
+    path("health", views.health, name="health"),
     path("metrics", Metrics.as_view(), name="metrics"),
     path("api/docs/", views.api_docs, name="api_docs"),
     path("", include("apps.accounts.urls")),

@@ -6,8 +6,11 @@ from functools import cache
 from typing import Any
 
 from django.core.exceptions import DisallowedHost
+from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.views import SpectacularAPIView
 from rest_framework.request import Request
@@ -132,6 +135,18 @@ def _type(value: dict[str, Any]) -> str:
         return f"list of {_type(value['items'])}"
     kind = value.get("type", "any")
     return " or ".join(kind) if isinstance(kind, list) else str(kind)
+
+
+@csrf_exempt
+@require_safe
+def health(request: HttpRequest) -> HttpResponse:
+    """Whether this process answers and reaches its database, for load balancers; nothing else."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError:
+        return HttpResponse("The database does not answer.", "text/plain", status=503)
+    return HttpResponse("ok", "text/plain")
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

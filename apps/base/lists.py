@@ -6,11 +6,23 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
 from rest_framework.request import Request
 
 from apps.base.keyset import MAXIMUM_PAGE_SIZE, PAGE_SIZE, Page
 from apps.base.problems import Problem
+
+
+def precondition(*, required: bool) -> OpenApiParameter:
+    """How the schema describes If-Match."""
+    return OpenApiParameter(
+        "If-Match",
+        str,
+        OpenApiParameter.HEADER,
+        required=required,
+        description="The draft's revision as you saw it (its ETag), or *.",
+    )
 
 
 class ListQuery(serializers.Serializer):
@@ -45,6 +57,11 @@ def _link(request: Request, cursor: str) -> str | None:
         return None
     query = {**request.query_params.dict(), "cursor": cursor}
     return request.build_absolute_uri(f"{request.path}?{urlencode(query)}")
+
+
+def if_match_given(request: Request) -> int | None:
+    """The revision that somebody saw, where they say so."""
+    return if_match(request) if "If-Match" in request.headers else None
 
 
 def if_match(request: Request) -> int | None:

@@ -19,6 +19,22 @@ _PROBLEM = {
     "errors": {"type": "array", "items": {"type": "object"}},
     "request_id": {"type": "string"},
 }
+_MORE = {
+    "action": {"type": "string", "description": "Of a 503: what the failed policies advise."},
+    "degraded": {"type": "boolean"},
+    "degraded_by": {"type": "array", "items": {"type": "string"}},
+    "receipt": {"type": "array", "items": {"type": "object"}},
+    "next": {"type": "integer", "description": "Of a stream: the number of its next chunk."},
+    "release": {"type": "integer", "description": "Of a stream: code points that may be shown."},
+}
+_IDEMPOTENCY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "maxLength": 200},
+    "description": "The same key with the same body, byte for byte, gets the first answer again, "
+    "for 24 hours.",
+}
 
 
 def listed(row: type[serializers.Serializer]) -> Any:
@@ -48,7 +64,7 @@ class Schema(AutoSchema):
 
 def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """Every operation may also answer with a problem; "anything or null" is anything."""
-    shape = {"type": "object", "properties": _PROBLEM, "required": list(_PROBLEM)}
+    shape = {"type": "object", "properties": _PROBLEM | _MORE, "required": list(_PROBLEM)}
     result["components"].setdefault("schemas", {})["Problem"] = shape
     reference = {"$ref": "#/components/schemas/Problem"}
     problem = {
@@ -60,8 +76,10 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         "content": {"application/json": {"schema": {"type": "object", "required": ["error"]}}},
     }
     for path, operations in result["paths"].items():
-        for operation in operations.values():
+        for method, operation in operations.items():
             if isinstance(operation, dict) and "responses" in operation:
+                if method in ("post", "put", "patch"):
+                    operation.setdefault("parameters", []).append(_IDEMPOTENCY)
                 operation["responses"]["default"] = openai if path.startswith("/v1/") else problem
     return dict(_plain(result))
 

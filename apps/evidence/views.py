@@ -89,15 +89,19 @@ def publish_guardrail(request: HttpRequest, policy: Policy) -> HttpResponseBase:
             return redirect("evidence:publish_guardrail", policy.slug)
     elif request.method == "POST":
         try:
+            seen = request.POST.get("revision", "")
             version = configuring.publish_guardrail(
-                viewer(request), policy=policy, note=request.POST.get("note", "")
+                viewer(request),
+                policy=policy,
+                note=request.POST.get("note", ""),
+                revision=int(seen) if seen.isdecimal() and len(seen) < 10 else None,
             )
         except Problem as found:
             problem = found
         else:
             messages.success(request, f"Guardrail {version.number} guards, within a second.")
             return redirect("guardrails:guardrail", policy.slug)
-    content, _ = configuring.draft_of(policy)
+    content, revision = configuring.draft_of(policy)
     current = configuring.current_guardrail(policy)
     configuration = parse(content, rules=configuring.rules_of(policy))
     context = {
@@ -105,6 +109,7 @@ def publish_guardrail(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         "tab": "guardrail",
         "problem": problem,
         "configuration": configuration,
+        "revision": revision,
         "changed": content != (current.content if current else DEFAULT.as_dict()),
         "changes": compare(configuration_of(current), configuration),
         "effect": effect(policy, configuration=configuration),

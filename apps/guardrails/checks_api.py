@@ -10,7 +10,14 @@ from rest_framework.response import Response
 
 from apps.accounts.endpoint import Endpoint, validated
 from apps.base.keyset import paginate
-from apps.base.lists import ListQuery, cursor_of, if_match, list_answer
+from apps.base.lists import (
+    ListQuery,
+    cursor_of,
+    if_match,
+    if_match_given,
+    list_answer,
+    precondition,
+)
 from apps.base.schema import listed
 from apps.guardrails import configuring
 from apps.guardrails import serializers as shapes
@@ -51,7 +58,11 @@ class GuardrailDetail(Endpoint):
         }
         return Response(answer, headers={"ETag": f'"{revision}"'})
 
-    @extend_schema(request=shapes.GuardrailIn, responses=shapes.GuardrailDraftShape)
+    @extend_schema(
+        parameters=[precondition(required=True)],
+        request=shapes.GuardrailIn,
+        responses=shapes.GuardrailDraftShape,
+    )
     def put(self, request: Request, slug: str) -> Response:
         content = validated(shapes.GuardrailIn, request.data)
         revision = configuring.save_guardrail_draft(
@@ -67,10 +78,16 @@ class GuardrailPublish(Endpoint):
     requires = {"POST": "guardrails.edit"}
     load = staticmethod(load_policy)
 
-    @extend_schema(request=shapes.PublishIn, responses={201: shapes.GuardrailVersionShape})
+    @extend_schema(
+        parameters=[precondition(required=False)],
+        request=shapes.PublishIn,
+        responses={201: shapes.GuardrailVersionShape},
+    )
     def post(self, request: Request, slug: str) -> Response:
         data = validated(shapes.PublishIn, request.data)
-        version = configuring.publish_guardrail(self.actor, policy=self.target, note=data["note"])
+        version = configuring.publish_guardrail(
+            self.actor, policy=self.target, note=data["note"], revision=if_match_given(request)
+        )
         return Response(shapes.show_guardrail_version(version), status=201)
 
 

@@ -26,7 +26,7 @@ from apps.guardrails.exemptions import LONGEST_PHRASE, phrase_of, text_hash
 from apps.guardrails.models import GuardrailDraft, GuardrailVersion, RuleException
 from apps.guardrails.services import tell_change
 from apps.policies.models import Policy, PolicyVersion
-from apps.policies.services import hold_policy
+from apps.policies.services import changed_since, hold_policy
 
 LONGEST_EXCEPTION = timedelta(days=90)
 MOST_EXCEPTIONS = 100
@@ -115,14 +115,22 @@ def save_guardrail_draft(
     return draft.revision
 
 
-def publish_guardrail(actor: Actor, *, policy: Policy, note: str = "") -> GuardrailVersion:
+def publish_guardrail(
+    actor: Actor, *, policy: Policy, note: str = "", revision: int | None = None
+) -> GuardrailVersion:
     """Freeze the draft as the next version, which guards from then on.
+
+    Args:
+        revision: of the draft that is meant; another one is not published (412).
 
     Raises:
         Problem: 409 when it is what guards already, when it fails a must-pass case, or when it was
             changed while its cases were judged; 400 when it is not right (any more), or the
             workspace would have too many patterns.
     """
+    now = draft_of(policy)[1]
+    if revision is not None and revision != now:
+        raise changed_since(revision, now)
     content = _publishable(policy)
     # judged before anything is held, so that slow remote checks answer from memory below
     _ask_before(policy, content)

@@ -12,7 +12,14 @@ from apps.accounts.actor import Actor
 from apps.accounts.endpoint import Endpoint, validated
 from apps.accounts.models import Membership
 from apps.base.keyset import paginate
-from apps.base.lists import ListQuery, cursor_of, if_match, list_answer
+from apps.base.lists import (
+    ListQuery,
+    cursor_of,
+    if_match,
+    if_match_given,
+    list_answer,
+    precondition,
+)
 from apps.base.problems import NotFound, Problem
 from apps.base.schema import listed
 from apps.policies import serializers as shapes
@@ -89,7 +96,11 @@ class PolicyDraftDetail(Endpoint):
         draft = self.target.draft
         return Response(shapes.show_draft(draft), headers={"ETag": f'"{draft.revision}"'})
 
-    @extend_schema(request=shapes.SpecificationIn, responses=shapes.DraftShape)
+    @extend_schema(
+        parameters=[precondition(required=True)],
+        request=shapes.SpecificationIn,
+        responses=shapes.DraftShape,
+    )
     def put(self, request: Request, slug: str) -> Response:
         data = validated(shapes.SpecificationIn, request.data)
         draft = services.save_draft(
@@ -102,9 +113,15 @@ class PolicyPublish(Endpoint):
     requires = {"POST": "policies.edit"}
     load = staticmethod(load_policy)
 
-    @extend_schema(request=None, responses={201: shapes.VersionShape})
+    @extend_schema(
+        parameters=[precondition(required=False)],
+        request=None,
+        responses={201: shapes.VersionShape},
+    )
     def post(self, request: Request, slug: str) -> Response:
-        version = services.publish_version(self.actor, policy=self.target)
+        version = services.publish_version(
+            self.actor, policy=self.target, revision=if_match_given(request)
+        )
         return Response(shapes.show_version(version), status=201)
 
 

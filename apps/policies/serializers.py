@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.policies.differences import Change
@@ -36,17 +37,40 @@ class SpecificationIn(serializers.Serializer):
     rules = serializers.ListField(child=serializers.DictField(), required=False)
 
 
+class SettingsShape(serializers.ModelSerializer):
+    class Meta:
+        model = Policy
+        fields = SETTINGS
+
+
+@extend_schema_field(
+    {
+        "type": "object",
+        "properties": {name: {"type": ["number", "null"]} for name in TARGETS},
+        "additionalProperties": False,
+        "description": "The first one that is set counts.",
+    }
+)
+class TargetsField(serializers.DictField):
+    """By name; services.change_settings checks them."""
+
+
+@extend_schema_field(SettingsShape)
+class SettingsField(serializers.DictField):
+    """By name; services.change_settings checks them."""
+
+
 class PolicyIn(SpecificationIn):
     slug = serializers.CharField(max_length=60)
     name = WholeTextField(max_length=200)
-    targets = serializers.DictField(required=False)
-    settings = serializers.DictField(required=False)
+    targets = TargetsField(required=False)
+    settings = SettingsField(required=False)
 
 
 class PolicyPatch(serializers.Serializer):
     name = WholeTextField(max_length=200, required=False)
-    targets = serializers.DictField(required=False)
-    settings = serializers.DictField(required=False)
+    targets = TargetsField(required=False)
+    settings = SettingsField(required=False)
     retired = serializers.BooleanField(required=False)
     categories = serializers.ListField(
         child=serializers.CharField(max_length=121), required=False, max_length=100
@@ -91,8 +115,8 @@ class PolicyShape(serializers.Serializer):
     name = serializers.CharField()
     status = serializers.CharField()
     version = serializers.IntegerField(allow_null=True)
-    targets = serializers.DictField()
-    settings = serializers.DictField()
+    targets = TargetsField()
+    settings = SettingsField()
     categories = serializers.ListField(child=serializers.CharField())
     role = serializers.CharField()
     created_at = serializers.DateTimeField()

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import IntegerField
 
 from apps.accounts.actor import Actor
 from apps.accounts.audit import record
@@ -123,10 +124,16 @@ def hold_policy(policy: Policy) -> None:
 
 
 @transaction.atomic
-def publish_version(actor: Actor, *, policy: Policy) -> PolicyVersion:
-    """Freeze the draft as the policy's next version and make it the one people label under."""
+def publish_version(actor: Actor, *, policy: Policy, revision: int | None = None) -> PolicyVersion:
+    """Freeze the draft as the policy's next version and make it the one people label under.
+
+    Args:
+        revision: of the draft that is meant; another one is not published (412).
+    """
     hold_policy(policy)
     draft = PolicyDraft.objects.select_for_update().get(policy=policy)
+    if revision is not None and revision != draft.revision:
+        raise changed_since(revision, draft.revision)
     specification = draft.specification
     errors = missing(specification)
     if errors:
@@ -229,6 +236,16 @@ def set_role(actor: Actor, *, policy: Policy, membership: Membership, role: str)
     record(actor, "policy.set_role", policy, person=membership.user.email, role=role or "none")
 
 
+def changed_since(seen: int, now: int) -> Problem:
+    """The refusal to publish what somebody else has changed since it was looked at."""
+    return Problem(
+        "Somebody changed the draft since you looked; look at it again, then publish.",
+        code="precondition_failed",
+        status=412,
+        extra={"yours": seen, "current": now},
+    )
+
+
 def require_published(policy: Policy) -> None:
     """Refuse what needs a policy's rules while there are none.
 
@@ -243,6 +260,16 @@ def draft_changes(policy: Policy) -> list[Any]:
     """The draft against the published version (against nothing before the first)."""
     before = policy.current_version.specification if policy.current_version else NOTHING
     return compare(before, policy.draft.specification)
+
+
+def _no_choice(field: Any, value: Any) -> str:
+    """What Django's fields let pass, or refuse without saying what they take."""
+    choices = [str(choice) for choice, _ in field.choices or ()]
+    if choices and value not in choices:
+        return f"One of: {', '.join(choices)}."
+    if isinstance(field, IntegerField) and isinstance(value, float) and not value.is_integer():
+        return "Give a whole number."
+    return ""
 
 
 def _wrong_name(name: str) -> list[FieldError]:
@@ -265,8 +292,11 @@ def _apply_settings(
             if name not in known:
                 errors.append(FieldError(f"/{group}/{name}", f"Known are: {', '.join(known)}."))
                 continue
+            field = Policy._meta.get_field(prefix + name)
+            if problem := _no_choice(field, value):
+                errors.append(FieldError(f"/{group}/{name}", problem))
+                continue
             try:
-                field = Policy._meta.get_field(prefix + name)
                 value = field.clean(value, policy)  # type: ignore[union-attr]
             except ValidationError as error:
                 errors += [FieldError(f"/{group}/{name}", text) for text in error.messages]

@@ -113,7 +113,9 @@ def publish(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """Look at the difference once more, then publish the draft as the next version."""
     if request.method == "POST":
         try:
-            version = services.publish_version(viewer(request), policy=policy)
+            version = services.publish_version(
+                viewer(request), policy=policy, revision=_number(request.POST.get("revision", ""))
+            )
         except Problem as problem:
             context = {**_draft_context(policy), "tab": "specification", "problem": problem}
             return render(request, "policies/publish.html", context, status=problem.status)

@@ -112,15 +112,17 @@ def _check(actor: Actor, data: dict[str, Any]) -> Checked:
 
 
 class DecisionList(Endpoint):
-    """Decisions of the workspace, newest first."""
+    """Decisions of the workspace, newest first; by action, stage or policy."""
 
     requires = {"GET": "decisions.view"}
 
-    @extend_schema(parameters=[ListQuery], responses=listed(shapes.DecisionShape))
+    @extend_schema(parameters=[shapes.DecisionQuery], responses=listed(shapes.DecisionShape))
     def get(self, request: Request) -> Response:
-        query = validated(ListQuery, request.query_params.dict())
+        query = validated(shapes.DecisionQuery, request.query_params.dict())
         page = paginate(
-            Decision.objects.visible_to(self.actor),
+            Decision.objects.visible_to(self.actor).narrowed(
+                action=query["action"], stage=query["stage"], policy=query["policy"]
+            ),
             cursor=cursor_of(query["cursor"]),
             size=query["page_size"],
             order=("-id",),

@@ -24,6 +24,11 @@ class DecisionQuerySet(models.QuerySet["Decision"]):
     def visible_to(self, actor: Actor) -> DecisionQuerySet:
         return self.filter(workspace=actor.workspace)
 
+    def narrowed(self, *, action: str, stage: str, policy: str) -> DecisionQuerySet:
+        """Those of an action, of a stage, and that a policy took part in; "" asks for none."""
+        rows = self.filter(**{k: v for k, v in {"action": action, "stage": stage}.items() if v})
+        return rows.filter(receipt__contains=[{"policy": policy}]) if policy else rows
+
 
 class Decision(models.Model):
     """One answer of the check API. Append-only; its table is partitioned by month, through `id`.

@@ -12,7 +12,7 @@ from apps.base.lists import ListQuery
 from apps.base.problems import Problem
 from apps.policies.serializers import WholeTextField
 from apps.policies.specification import ACTIONS, STAGES
-from apps.runtime.checking import Checked
+from apps.runtime.checking import STAGE, Checked
 from apps.runtime.contents import call_text, read_arguments
 from apps.runtime.models import Canary, Decision, Feedback, Incident, KillSwitch
 from apps.runtime.replaying import Replay
@@ -301,6 +301,14 @@ class IncidentShape(serializers.Serializer):
     fixed_by = serializers.CharField()
     opened_by = serializers.CharField()
     opened_at = serializers.DateTimeField()
+
+
+class DecisionQuery(ListQuery):
+    action = serializers.ChoiceField(choices=ACTIONS, required=False, default="")
+    stage = serializers.ChoiceField(choices=(*STAGES, STAGE), required=False, default="")
+    policy = serializers.CharField(
+        max_length=60, required=False, default="", help_text="One that took part, by its slug."
+    )
 
 
 class IncidentQuery(ListQuery):

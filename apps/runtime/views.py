@@ -61,12 +61,7 @@ def decision_list(request: HttpRequest) -> HttpResponseBase:
     """Decisions, newest first; by action, stage or policy."""
     rows = Decision.objects.visible_to(viewer(request))
     chosen = {name: request.GET.get(name, "")[:60] for name in ("action", "stage", "policy")}
-    if chosen["action"]:
-        rows = rows.filter(action=chosen["action"])
-    if chosen["stage"]:
-        rows = rows.filter(stage=chosen["stage"])
-    if chosen["policy"]:
-        rows = rows.filter(receipt__contains=[{"policy": chosen["policy"]}])
+    rows = rows.narrowed(**chosen)
     query = request.GET.copy()
     query.pop("cursor", None)
     context = {

@@ -564,7 +564,7 @@ QUERIES: list[tuple[str, list[str]]] = [
     ("/api/v1/schema", ["format", "lang", "version"]),
     ("/api/v1/incidents", ["status", "cursor"]),
     ("/api/v1/canaries", ["cursor"]),
-    ("/api/v1/decisions", ["cursor"]),
+    ("/api/v1/decisions", ["action", "stage", "policy", "cursor"]),
     ("/api/v1/policies/{slug}/cases", ["run", "cursor"]),
     ("/api/v1/policies/{slug}/exceptions", ["cursor"]),
     ("/api/v1/policies/{slug}/guardrail/versions", ["cursor"]),
@@ -999,6 +999,7 @@ KNOWN = {
     "BatchIn": {"items"},
     "ChunkIn": {"stream", "number", "chunk", "final", "stage", "policies", "context"},
     "FeedbackIn": {"verdict", "note", "policy"},
+    "DecisionQuery": {"action", "stage", "policy"},
     "IncidentQuery": {"status"},
     "IncidentPatch": {"act", "why"},
     "CanaryIn": {"stage", "text", "expected"},
@@ -1013,7 +1014,9 @@ KNOWN = {
     "CaseIn": {"text", "expected", "why"},
     "CaseQuery": {"run"},
     "TaxonomyIn": {"slug", "name", "categories"},
-    "MessageIn": {"role", "content"},
+    "MessageIn": {
+        "role", "content", "refusal", "tool_calls", "function_call", "tool_call_id", "name",
+    },
     "ToolCallIn": {"name", "arguments"},
 }  # fmt: skip
 SHAPES = (
@@ -1040,7 +1043,7 @@ def _declared() -> dict[str, set[str]]:
 
 
 def test_every_serializer_and_form_that_takes_text_is_known_here() -> None:
-    lists = ("Label", "Audit", "ImportList", "Example", "Incident", "Case")
+    lists = ("Label", "Audit", "ImportList", "Example", "Incident", "Case", "Decision")
     inherited = dict.fromkeys([f"{name}Query" for name in lists], "ListQuery")
     inherited |= {"PolicyIn": "SpecificationIn", "CheckIn": "ContentIn", "FeedbackIn": "ContentIn"}
     known = {

@@ -22,6 +22,7 @@ from apps.corpus.models import PolicyExample
 from apps.evidence import cases
 from apps.evidence.models import Evaluation
 from apps.guardrails import configuring
+from apps.guardrails.checks.interface import Subject
 from apps.labeling import queue
 from apps.policies import services
 from apps.policies.models import Policy
@@ -159,7 +160,7 @@ def make_space(slug: str, *, policies: str = "") -> Space:
             owner, policy=policy, text="a text", expected="complies", why="matrix"
         ).pk,
         "incident": incidents.open_incident(
-            owner, policy=policy, text="an incident", expected="violates"
+            owner, policy=policy, subject=Subject("an incident"), expected="violates"
         ).pk,
         "canary": canaries.add_canary(
             made["admin"], stage="output", text="a canary", expected="allow"

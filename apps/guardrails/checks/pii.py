@@ -533,6 +533,16 @@ def _bare(metadata: Any) -> Any:
     return re.compile("|".join(f"(?:{one})" for one in beginnings)) if beginnings else None
 
 
+def _with_signs(text: str, begin: int, end: int) -> int:
+    """Where a number begins with the + and the bracket that stand before its digits."""
+    for _ in range(2):
+        before = text[begin - 1 : begin]
+        opened = before == "(" and ")" in text[begin:end]
+        if opened or (before and before in "+\uff0b"):
+            begin -= 1
+    return begin
+
+
 def _phones(region: str) -> Finder:
     _plans()
     home = _Region(region) if region else _Nowhere()
@@ -557,7 +567,7 @@ def _phones(region: str) -> Finder:
             begin, end = digits.span(start, length)
             if known[key] and _is_phone(digits.source, begin, end, international, region):
                 after = start + length
-                yield begin, end
+                yield _with_signs(digits.source, begin, end), end
 
     return find
 
