@@ -19,7 +19,8 @@ from apps.base.problems import FieldError, Problem
 from apps.guardrails.checks.interface import Subject
 from apps.runtime import bundles, texts
 from apps.runtime.contents import CONTENTS, subjects_of
-from apps.runtime.judging import Bundle, Judgement, judge
+from apps.runtime.judgement import Judgement
+from apps.runtime.judging import Bundle, judge
 from apps.runtime.models import Decision, DecisionText
 from apps.runtime.recording import recorder, text_hash
 

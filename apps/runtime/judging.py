@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
 
 from apps.guardrails import gate
 from apps.guardrails.checks.interface import Span, Subject, merged
@@ -19,7 +18,16 @@ from apps.guardrails.configuration import CLASSIFIER
 from apps.guardrails.guarding import Check, Guardrail, Heard, look, score_all
 from apps.guardrails.learning.panel import Panel
 from apps.policies.specification import ACTIONS
-from apps.runtime.decide import Finding, Outcome, Reason, decide, weight
+from apps.runtime.decide import Finding
+from apps.runtime.judgement import (
+    Entry,
+    Judgement,
+    by_turn,
+    reason_as_data,
+    redactions,
+    together,
+    with_each_shadow,
+)
 
 DEADLINE = 0.150
 SECONDS_A_KILOBYTE = 0.005
@@ -28,7 +36,6 @@ not begun by then has failed.
 
 A remote check has its own deadline, and the decision waits for it.
 """
-REDACTED = "[redacted]"
 GATE = "gate"
 _LONGEST_REMOTE = 11.0
 _remote = ThreadPoolExecutor(max_workers=32, thread_name_prefix="judges")
@@ -81,64 +88,6 @@ class Bundle:
     @property
     def models(self) -> dict[str, int]:
         return {g.policy: g.model_version for g in self.guards if g.model_version is not None}
-
-
-class Entry(NamedTuple):
-    """A line of the receipt: one check of one policy, and whether it ran.
-
-    Args:
-        mode: off, shadow or enforce, as it was for this text.
-        status: ran, skipped or failed.
-        why: what skipped it or made it fail, or why an enforced policy did not act; else "".
-        action: what it asks for, also in shadow; "" when it found nothing.
-        turn: the place of the text it found most in, among those that were given.
-        places: every text it found something in, and where, in code points; no spans where it
-            cannot say.
-    """
-
-    policy: str
-    policy_version: int
-    check: str
-    kind: str
-    mode: str
-    status: str
-    why: str = ""
-    rule: str = ""
-    advisory: bool = False
-    score: float | None = None
-    threshold: float | None = None
-    action: str = ""
-    turn: int | None = None
-    places: tuple[tuple[int, tuple[Span, ...]], ...] = ()
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A decision.
-
-    Args:
-        action: what to do; when not finished, what the failed policies advise.
-        finished: False when an enforced policy failed and nothing found before blocks anyway.
-        failed: the policies that did.
-        degraded: why this is less than a whole judgement, in codes; empty when it is whole.
-        output: the texts as they may pass where the action is redact or rewrite.
-        scores: each policy's c where it is known, whatever its mode.
-        would: the action had this policy in shadow been enforced, where it asks for something.
-    """
-
-    action: str
-    finished: bool
-    degraded: tuple[str, ...]
-    reasons: tuple[dict[str, Any], ...]
-    failed: tuple[str, ...] = ()
-    receipt: tuple[Entry, ...] = field(default=())
-    output: tuple[str, ...] | None = None
-    scores: Mapping[str, float] = field(default_factory=dict)
-    would: Mapping[str, str] = field(default_factory=dict)
-
-    def receipt_as_data(self) -> list[dict[str, Any]]:
-        return [{**entry._asdict(), "places": _places(entry)} for entry in self.receipt]
 
 
 @dataclass(eq=False)
@@ -391,8 +340,8 @@ def _conclude(rounds: Sequence[_Round], subjects: Sequence[Subject]) -> Judgemen
             found |= asks
             if verdict.fires is None or one.undecided():
                 failed.append(one.guard)
-    outcomes = _by_turn(found, len(subjects))
-    outcome = _together(outcomes)
+    outcomes = by_turn(found, len(subjects))
+    outcome = together(outcomes)
     codes = {entry.why for entry in receipt if entry.status == "failed"}
     codes |= {one.why for one in rounds if one.why == "kill_switch"}
     codes |= {said.partly for one in rounds for said in one.heard.values() if said.partly}
@@ -404,56 +353,17 @@ def _conclude(rounds: Sequence[_Round], subjects: Sequence[Subject]) -> Judgemen
         decided = outcome.reasons[0].finding.policy
         output = (next(r.guard for r in rounds if r.guard.policy == decided).safe_completion,)
     elif action == "redact":
-        output = _redactions(outcomes, found, subjects)
+        output = redactions(outcomes, found, subjects)
     return Judgement(
         action=action,
         finished=finished,
         failed=tuple(guard.policy for guard in failed),
         degraded=tuple(sorted(codes)),
-        reasons=tuple(_reason(reason, found[reason.finding]) for reason in outcome.reasons),
+        reasons=tuple(reason_as_data(reason, found[reason.finding]) for reason in outcome.reasons),
         receipt=tuple(receipt),
         output=output,
         scores=scores,
-        would=_would(shadows, found, len(subjects)),
-    )
-
-
-def _would(
-    shadows: Mapping[str, Mapping[Finding, Entry]], found: Mapping[Finding, Entry], turns: int
-) -> dict[str, str]:
-    """The action with each policy in shadow enforced, where it would have a say in it."""
-    would = {}
-    for policy, asks in shadows.items():
-        outcome = _together(_by_turn({**found, **asks}, turns))
-        standing = [r for r in outcome.reasons if not r.lifted_by and r.finding.action != "allow"]
-        if any(reason.finding.policy == policy for reason in standing):
-            would[policy] = outcome.action
-    return would
-
-
-def _by_turn(found: Mapping[Finding, Entry], turns: int) -> list[Outcome]:
-    """Conflict resolution turn by turn: what is allowed in one turn lifts nothing in another.
-
-    A finding that cannot say where is in all of them.
-    """
-    if not found:
-        return [Outcome("allow", ())]
-    return [
-        decide(f for f, e in found.items() if not e.places or turn in dict(e.places))
-        for turn in range(turns)
-    ]
-
-
-def _together(outcomes: Sequence[Outcome]) -> Outcome:
-    """The most restrictive of all turns'. A finding stands if it stands in any of them."""
-    lifted: dict[Finding, list[str]] = {}
-    for outcome in outcomes:
-        for reason in outcome.reasons:
-            lifted.setdefault(reason.finding, []).append(reason.lifted_by)
-    reasons = [Reason(f, "" if "" in by else by[0]) for f, by in lifted.items()]
-    return Outcome(
-        max((outcome.action for outcome in outcomes), key=ACTIONS.index),
-        tuple(sorted(reasons, key=weight)),
+        would=with_each_shadow(shadows, found, len(subjects)),
     )
 
 
@@ -495,52 +405,3 @@ def _findings(one: _Round, verdict: gate.Verdict, entries: Sequence[Entry]) -> d
         )
         found[finding] = entry
     return found
-
-
-def _reason(reason: Reason, entry: Entry) -> dict[str, Any]:
-    return {
-        "policy": entry.policy,
-        "policy_version": entry.policy_version,
-        "rule": entry.rule or None,
-        "check": entry.check,
-        "score": entry.score,
-        "threshold": entry.threshold,
-        "action": entry.action,
-        "level": reason.finding.level,
-        "turn": entry.turn,
-        "spans": [list(span) for span in dict(entry.places).get(entry.turn or 0, ())],
-        "places": _places(entry),
-        "reason": entry.reason,
-        "lifted_by": reason.lifted_by or None,
-    }
-
-
-def _places(entry: Entry) -> list[dict[str, Any]]:
-    return [{"turn": turn, "spans": list(map(list, spans))} for turn, spans in entry.places]
-
-
-def _redactions(
-    outcomes: Sequence[Outcome], found: Mapping[Finding, Entry], subjects: Sequence[Subject]
-) -> tuple[str, ...]:
-    """The texts as they may pass: of each, what stands in its turn is cut out.
-
-    A finding that cannot say where leaves nothing of its text.
-    """
-    texts = []
-    for turn, (subject, outcome) in enumerate(zip(subjects, outcomes, strict=True)):
-        spans: list[Span] = []
-        for reason in outcome.reasons:
-            if reason.lifted_by or reason.finding.action != "redact":
-                continue
-            # what is found in a tool call cannot be cut out of its arguments
-            places = dict(found[reason.finding].places).get(turn) if subject.tool is None else ()
-            spans += places or [(0, len(subject.text))]
-        texts.append(redacted(subject.text, spans))
-    return tuple(texts)
-
-
-def redacted(text: str, spans: Sequence[Span]) -> str:
-    """The text with each span replaced; what is outside of them is untouched."""
-    for start, end in reversed(merged(spans)):
-        text = text[:start] + REDACTED + text[end:]
-    return text

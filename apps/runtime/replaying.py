@@ -28,7 +28,8 @@ from apps.policies.specification import ACTIONS, Specification
 from apps.runtime import bundles
 from apps.runtime.checking import STAGE, judged_subjects
 from apps.runtime.contents import subjects_of
-from apps.runtime.judging import Bundle, Guard, Judgement, judge
+from apps.runtime.judgement import Judgement
+from apps.runtime.judging import Bundle, Guard, judge
 from apps.runtime.models import Decision, DecisionText, ServedBundle
 from apps.runtime.texts import decrypt
 

@@ -19,7 +19,8 @@ from apps.guardrails.guarding import Check, Guardrail
 from apps.guardrails.learning import artifact, features
 from apps.guardrails.learning.panel import Panel
 from apps.runtime import judging
-from apps.runtime.judging import Bundle, Guard, Judgement, judge
+from apps.runtime.judgement import Judgement
+from apps.runtime.judging import Bundle, Guard, judge
 
 
 def model(word: str = "overdose") -> artifact.Model:
