@@ -52,6 +52,7 @@ def connect() -> None:
     celery.app.set_default()
     importing.on_arrival[:] = [open_slots, count_documents]
     labels.on_label[:] = [refresh_figures, runs.after_label, incidents.after_label]
+    policies.before_holding[:] = [cases.judge_ahead]
     policies.before_publish[:] = [configuring.hold_rules, cases.hold_version]
     policies.after_publish[:] = [tell_rules]
     configuring.before_publish[:] = [cases.hold_configuration]

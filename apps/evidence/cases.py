@@ -16,7 +16,7 @@ from apps.accounts.audit import record
 from apps.base.gate import check_text
 from apps.base.problems import FieldError, Problem
 from apps.evidence.models import MustPassCase
-from apps.guardrails.assembling import rules_by_key, standing
+from apps.guardrails.assembling import exemption_of, rules_by_key, standing
 from apps.guardrails.checks.interface import Subject
 from apps.guardrails.configuration import Configuration
 from apps.guardrails.guarding import verdict_on
@@ -100,7 +100,7 @@ def run_cases(
     model: ModelVersion | None = None,
     configuration: Configuration | None = None,
     version: PolicyVersion | None = None,
-    without: RuleException | None = None,
+    adding: RuleException | None = None,
     excepting: bool = True,
     seconds: float | None = None,
     between: Callable[[], object] = lambda: None,
@@ -108,7 +108,7 @@ def run_cases(
     """Every case judged by the whole guardrail, with a candidate in place of what is live.
 
     Args:
-        without: an exception to leave out.
+        adding: an exception that is not in force yet.
         excepting: whether exceptions count; they let through, and mend nothing.
         seconds: after which further cases are left unjudged, where remote checks are slow;
             SECONDS unless told.
@@ -121,9 +121,9 @@ def run_cases(
     guardrail = guards.guardrail(
         rules=rules_by_key(version) if version else None, configuration=configuration
     )
-    if without is not None:
-        kept = tuple(one for one in guardrail.exemptions if one.id != str(without.pk))
-        guardrail = replace(guardrail, exemptions=kept)
+    if adding is not None:
+        exemptions = (*guardrail.exemptions, exemption_of(adding))
+        guardrail = replace(guardrail, exemptions=exemptions)
     if not excepting:
         guardrail = replace(guardrail, exemptions=())
     found = []
@@ -165,21 +165,27 @@ def hold_version(policy: Policy, version: PolicyVersion) -> None:
         _refuse(run_cases(policy, version=version))
 
 
+def judge_ahead(policy: Policy) -> None:
+    """Have the cases judged once, so that slow remote checks answer from memory afterwards."""
+    if policy.current_version_id is not None:
+        run_cases(policy)
+
+
 def hold_model(policy: Policy, model: ModelVersion) -> None:
     """Refuse a model, or a threshold of one, that fails a case."""
     _refuse(run_cases(policy, model=model))
 
 
 def hold_exception(policy: Policy, exception: RuleException) -> None:
-    """Refuse an exception that lets the text of a case through.
+    """Refuse an exception, not in force yet, that would let the text of a case through.
 
     A case that fails without it as well does not keep anybody from mending a false block.
     """
     if policy.current_version_id is None:
         return
-    results = run_cases(policy)
+    results = run_cases(policy, adding=exception)
     if refusal(results):
-        passed = {r.case.pk for r in run_cases(policy, without=exception) if r.passes}
+        passed = {r.case.pk for r in run_cases(policy) if r.passes}
         _refuse([result for result in results if result.case.pk in passed])
 
 

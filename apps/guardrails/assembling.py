@@ -109,7 +109,7 @@ def guardrail_of(
             for check in configuration.checks
         ),
         gate=configuration.gate,
-        exemptions=tuple(map(_exemption, exceptions)),
+        exemptions=tuple(map(exemption_of, exceptions)),
         key=bytes(policy.workspace.split_key),
     )
 
@@ -198,7 +198,8 @@ def _check(
         return replace(served, problem="check_refused")
 
 
-def _exemption(row: RuleException) -> Exemption:
+def exemption_of(row: RuleException) -> Exemption:
+    """An exception as it is served."""
     return Exemption(
         id=str(row.pk),
         rule=row.rule,

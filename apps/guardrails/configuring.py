@@ -81,7 +81,7 @@ def hears_classifier(version: GuardrailVersion | None) -> bool:
 
 # Called with a candidate before it guards; one that may not raises Problem. wiring.py fills it.
 before_publish: list[Callable[[Policy, Configuration], None]] = []
-# Called when an exception is in force and not committed yet.
+# Called with an exception before it is in force; one that may not be raises Problem.
 before_exception: list[Callable[[Policy, RuleException], None]] = []
 
 
@@ -180,7 +180,6 @@ def _publishable(policy: Policy) -> dict[str, Any]:
     return content
 
 
-@transaction.atomic
 def make_exception(
     actor: Actor,
     *,
@@ -209,14 +208,7 @@ def make_exception(
         check_text(given)
     if phrase.strip():
         _check_phrase(phrase)
-    if len(exceptions_in_force(policy)) >= MOST_EXCEPTIONS:
-        raise Problem(
-            f"A policy has at most {MOST_EXCEPTIONS} exceptions; end some, or mend the rule.",
-            code="too_many",
-            status=409,
-        )
-    hold_policy(policy)
-    exception = RuleException.objects.create(
+    exception = RuleException(
         policy=policy,
         rule=rule,
         phrase=phrase if phrase.strip() else "",
@@ -225,10 +217,26 @@ def make_exception(
         made_by=actor.label,
         expires_at=timezone.now() + timedelta(days=days),
     )
+    # judged before anything is held, so that slow remote checks answer from memory below
+    _ask_before_exception(policy, exception)
+    with transaction.atomic():
+        hold_policy(policy)
+        if len(exceptions_in_force(policy)) >= MOST_EXCEPTIONS:
+            raise Problem(
+                f"A policy has at most {MOST_EXCEPTIONS} exceptions; end some, or mend the rule.",
+                code="too_many",
+                status=409,
+            )
+        _ask_before_exception(policy, exception)
+        exception.save(force_insert=True)
+        facts = {"exception": str(exception.pk), "rule": rule, "reason": reason}
+        record(actor, "exception.make", policy, **facts)
+    return exception
+
+
+def _ask_before_exception(policy: Policy, exception: RuleException) -> None:
     for look in before_exception:
         look(policy, exception)
-    record(actor, "exception.make", policy, exception=str(exception.pk), rule=rule, reason=reason)
-    return exception
 
 
 @transaction.atomic

@@ -24,6 +24,8 @@ _ADDRESSES = ("new",)  # /policies/new/ is a page
 TARGETS = ("false_positive_rate", "recall", "cost_ratio")
 NOTHING = Specification(stages=())
 
+# Called before anything is held: what is slow about a policy is asked, and remembered.
+before_holding: list[Callable[[Policy], object]] = []
 # Called with a version before it is in force; one that may not be raises Problem, and nothing is
 # published. wiring.py fills it.
 before_publish: list[Callable[[Policy, PolicyVersion], None]] = []
@@ -123,13 +125,19 @@ def hold_policy(policy: Policy) -> None:
     policy.status = now.status
 
 
-@transaction.atomic
 def publish_version(actor: Actor, *, policy: Policy, revision: int | None = None) -> PolicyVersion:
     """Freeze the draft as the policy's next version and make it the one people label under.
 
     Args:
         revision: of the draft that is meant; another one is not published (412).
     """
+    for look_ahead in before_holding:
+        look_ahead(policy)
+    return _publish(actor, policy, revision)
+
+
+@transaction.atomic
+def _publish(actor: Actor, policy: Policy, revision: int | None) -> PolicyVersion:
     hold_policy(policy)
     draft = PolicyDraft.objects.select_for_update().get(policy=policy)
     if revision is not None and revision != draft.revision:

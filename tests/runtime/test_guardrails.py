@@ -10,7 +10,7 @@ from apps.evidence import cases
 from apps.guardrails import configuring
 from apps.runtime import bundles, checking
 from tests import factories
-from tests.runtime.conftest import WORDS, Space
+from tests.runtime.conftest import WORDS, Space, written
 
 BAD, GOOD = "Take two tablets tonight.", "Ask a pharmacist."
 EMAIL = {"key": "mail", "kind": "regex", "settings": {"patterns": [r"\w+@\w+\.\w+"]}}
@@ -534,3 +534,63 @@ def test_rules_that_would_turn_a_check_into_something_else_are_not_published(
     assert (answer.status_code, answer.json()["code"]) == (409, "guardrail_differs")
     assert words in answer.json()["errors"][0]["message"]
     assert space.check(BAD).json()["action"] == "block"
+
+
+def test_only_the_draft_that_was_seen_is_published(space: Space) -> None:
+    place = f"policies/{space.policy.slug}/guardrail"
+    mine = space.api.put(place, {"checks": [WORDS, EMAIL]}, **ANY).json()["revision"]
+    space.api.put(place, {"checks": [EMAIL]}, **ANY)
+    answer = space.api.post(f"{place}/publish", {"note": "mine"}, **{"If-Match": f'"{mine}"'})
+    assert (answer.status_code, answer.json()["code"]) == (412, "precondition_failed")
+    now = {"If-Match": f'"{answer.json()["current"]}"'}
+    assert space.api.post(f"{place}/publish", {}, **now).status_code == 201
+
+
+def test_only_the_policy_draft_that_was_seen_is_published(space: Space) -> None:
+    place = f"policies/{space.policy.slug}"
+    draft = {**factories.SPECIFICATION, "rules": factories.RULES, "scope": "Mine."}
+    mine = space.api.put(f"{place}/draft", draft, **ANY).json()["revision"]
+    space.api.put(f"{place}/draft", {**draft, "scope": "Theirs."}, **ANY)
+    answer = space.api.post(f"{place}/publish", **{"If-Match": f'"{mine}"'})
+    assert (answer.status_code, answer.json()["code"]) == (412, "precondition_failed")
+    assert space.api.post(f"{place}/publish", **{"If-Match": f'"{mine + 1}"'}).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"rollout": 1.9}, "Give a whole number."),
+        ({"mode": "enforced"}, "One of: off, shadow, enforce."),
+        ({"on_failure": None}, "One of: open, closed."),
+    ],
+)
+def test_a_wrong_setting_says_what_it_takes(
+    space: Space, settings: dict[str, Any], words: str
+) -> None:
+    answer = space.api.patch(f"policies/{space.policy.slug}", {"settings": settings})
+    assert (answer.status_code, answer.json()["errors"][0]["message"]) == (400, words)
+
+
+def test_decisions_are_found_by_action_stage_and_policy(space: Space) -> None:
+    for text in (BAD, GOOD):
+        space.check(text)
+    written()
+
+    def found(query: str) -> int:
+        return len(space.api.get(f"decisions?{query}").json()["results"])
+
+    assert [found(q) for q in ("", "action=block", "policy=doses", "stage=input")] == [2, 1, 2, 0]
+    assert space.api.get("decisions?action=stop").status_code == 400
+
+
+def test_a_load_balancer_needs_no_token(space: Space) -> None:
+    answer = factories.page_client(None).get("/health")
+    assert (answer.status_code, answer.content) == (200, b"ok")
+
+
+def test_a_name_that_is_not_this_hosts_is_told(space: Space) -> None:
+    answer = factories.page_client(None).post(
+        "/api/v1/check", {}, content_type="application/json", headers={"Host": "parapet:8811"}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (400, "unknown_host")
+    assert "ALLOWED_HOSTS" in answer.json()["detail"]

@@ -131,8 +131,11 @@ def _ips(digits: Digits) -> Iterator[Span]:
                 yield start, end
     if text.count(":") > 1:
         for match in _IP6.finditer(text):
-            if _is_ip6(match[0]) and not _touched(text, *match.span()):
-                yield match.span()
+            start, end = match.span()
+            # "IP:2001:..." has a colon of its own before it
+            start += match[0].startswith(":") and not match[0].startswith("::")
+            if _is_ip6(text[start:end]) and not _touched(text, start, end):
+                yield start, end
 
 
 def _is_ip6(text: str) -> bool:
@@ -147,9 +150,14 @@ def _is_ip6(text: str) -> bool:
 
 
 def _touched(text: str, start: int, end: int) -> bool:
-    """Whether it is a part of a longer word."""
-    around = text[max(start - 1, 0) : start] + text[end : end + 1]
-    return any(one.isalnum() or one == ":" for one in around)
+    """Whether it is a part of a longer word, or of a longer chain of numbers and colons."""
+    before, after = text[max(start - 2, 0) : start], text[end : end + 2]
+    return (
+        before[-1:].isalnum()
+        or after[:1].isalnum()
+        or (before[-1:] == ":" and before[:-1].isdigit())
+        or (after[:1] == ":" and after[1:].isdigit())
+    )
 
 
 # cards

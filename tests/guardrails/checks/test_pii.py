@@ -330,3 +330,32 @@ def test_it_judges_the_largest_text_quickly(name: str) -> None:
     evaluate = finding("email", "phone", "card", "iban", "ip", region="US")
     # 50 ms on a machine that does nothing else
     assert seconds(evaluate, LARGE[name]) < 0.12
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("call +14155552671 now", "+14155552671"),
+        ("call (415) 555-2671 now", "(415) 555-2671"),
+        ("call +1 (415) 555-2671 now", "+1 (415) 555-2671"),
+        ("call (+1) 415 555 2671 now", "(+1) 415 555 2671"),
+        ("(call 415-555-2671)", "415-555-2671"),
+    ],
+)
+def test_a_phone_number_is_marked_with_its_signs(text: str, found: str) -> None:
+    assert marked(built("pii", find=["phone"], region="US"), text) == [found]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("tel:415-555-2671", "415-555-2671"),
+        ("Phone:4155552671", "4155552671"),
+        ("IP:2001:db8::ff00:42:8329", "2001:db8::ff00:42:8329"),
+        ("9:4155552671", None),
+        ("4155552671:9", None),
+    ],
+)
+def test_a_label_before_it_hides_nothing(text: str, found: str | None) -> None:
+    evaluate = built("pii", find=["phone", "ip"], region="US")
+    assert marked(evaluate, text) == ([found] if found else [])
