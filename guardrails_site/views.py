@@ -96,7 +96,10 @@ def _operation(
         "method": method.upper(),
         "path": path,
         "description": operation.get("description", ""),
-        "parameters": operation.get("parameters", []),
+        # what every write takes stands in the common rules
+        "parameters": [
+            one for one in operation.get("parameters", []) if one["name"] != "Idempotency-Key"
+        ],
         "media_types": list(bodies),
         "body": _fields(schema, _schema_of({"content": bodies})),
         "answers": answers,

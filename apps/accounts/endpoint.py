@@ -173,14 +173,13 @@ def _unknown(field: serializers.Field, data: Any, pointer: str) -> Iterator[Fiel
         for place, item in enumerate(data):
             yield from _unknown(child, item, f"{pointer}/{place}")
     elif isinstance(data, Mapping) and isinstance(field, serializers.Serializer):
-        listed = ", ".join(sorted(field.fields))
-        for name in set(data) - set(field.fields) - getattr(field, "also_known", frozenset()):
+        names = field.fields
+        for name in data.keys() - names.keys() - getattr(field, "also_known", frozenset()):
             if data[name] or not getattr(field, "empty_ignored", False):
                 # the caller's own word is not told back
-                yield FieldError(f"{pointer}/?", f"Known names: {listed}.")
-        for name, inner in field.fields.items():
-            if name in data:
-                yield from _unknown(inner, data[name], f"{pointer}/{name}")
+                yield FieldError(f"{pointer}/?", f"Known names: {', '.join(sorted(names))}.")
+        for name in [name for name in names if name in data]:
+            yield from _unknown(names[name], data[name], f"{pointer}/{name}")
 
 
 class _Made(threading.local):
