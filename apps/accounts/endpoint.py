@@ -178,8 +178,9 @@ def _unknown(field: serializers.Field, data: Any, pointer: str) -> Iterator[Fiel
             if data[name] or not getattr(field, "empty_ignored", False):
                 # the caller's own word is not told back
                 yield FieldError(f"{pointer}/?", f"Known names: {', '.join(sorted(names))}.")
-        for name in [name for name in names if name in data]:
-            yield from _unknown(names[name], data[name], f"{pointer}/{name}")
+        for name, inner in names.items():
+            if name in data:
+                yield from _unknown(inner, data[name], f"{pointer}/{name}")
 
 
 class _Made(threading.local):

@@ -11,9 +11,11 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from apps.accounts.models import Workspace
+from apps.policies.models import Policy
 from apps.policies.specification import ACTIONS
 from apps.runtime.models import Decision, Traffic
 
@@ -130,8 +132,7 @@ class Summary:
 
 def summary(workspace: Workspace, *, hours: int = HOURS) -> Summary:
     """What was decided since so many hours; nothing is asked of the decisions themselves."""
-    since = timezone.now().replace(**_WHOLE) - timedelta(hours=hours - 1)
-    rows = list(Traffic.objects.filter(workspace=workspace, hour__gte=since).order_by("hour"))
+    rows = list(_since(workspace, hours).order_by("hour"))
     whole = [row for row in rows if row.policy == ""]
     by_hour: dict[datetime, dict[str, int]] = {}
     actions: dict[str, int] = {}
@@ -151,6 +152,16 @@ def summary(workspace: Workspace, *, hours: int = HOURS) -> Summary:
         policies=_grouped([row for row in rows if not row.rule], "policy", "mode"),
         rules=_grouped([row for row in rows if row.rule], "policy", "rule")[:20],
     )
+
+
+def of_policy(policy: Policy, *, hours: int = HOURS) -> list[dict[str, Any]]:
+    """What one policy was a part of, by its mode: as `Summary.policies` has it."""
+    return _grouped(_since(policy.workspace, hours).filter(policy=policy.slug, rule=""), "mode")
+
+
+def _since(workspace: Workspace, hours: int) -> QuerySet[Traffic]:
+    since = timezone.now().replace(**_WHOLE) - timedelta(hours=hours - 1)
+    return Traffic.objects.filter(workspace=workspace, hour__gte=since)
 
 
 def quantile(buckets: Sequence[int], share: float) -> float | None:

@@ -11,7 +11,7 @@ from django.utils import timezone
 from apps.runtime import canaries, switches
 from apps.runtime.models import Canary, Incident
 from tests import factories
-from tests.runtime.conftest import WORDS, Space
+from tests.runtime.conftest import WORDS, Space, written
 
 NO_MODEL = "there is no model yet"
 STOPPED = "The kill switch is on"
@@ -113,3 +113,16 @@ def metrics(space: Space) -> str:
     key = factories.make_token(space.admin, "read")
     answer = factories.page_client(None).get("/metrics", headers={"Authorization": f"Bearer {key}"})
     return answer.content.decode()
+
+
+def test_an_owner_sees_what_shadow_would_have_changed_before_enforcing(space: Space) -> None:
+    places = [f"/policies/{space.policy.slug}/{tab}/" for tab in ("settings", "guardrail")]
+    assert all("No decision in the last 24 hours" in page(space, place) for place in places)
+    space.set(mode="shadow")
+    for text in ("Take two tablets.", "Ask a pharmacist."):
+        space.check(text)
+    written()
+    for place in places:
+        shown = " ".join(page(space, place).split())
+        assert "shadow: it was a part of 2 decisions and asked for something in 1" in shown
+        assert "enforced, it would have made 1 stricter" in shown

@@ -11,7 +11,7 @@ from apps.guardrails.configuration import Configuration
 from apps.guardrails.models import ModelVersion
 from apps.policies.models import Policy
 from apps.policies.specification import missing
-from apps.runtime import replaying
+from apps.runtime import replaying, traffic
 from apps.runtime.switches import kill_switch_of
 from apps.runtime.traffic import LATENCIES
 
@@ -41,6 +41,12 @@ def draft_preview(context: dict[str, Any], policy: Policy) -> dict[str, Any]:
         return {"preview": None}
     preview = replaying.preview(policy, specification=specification)
     return {"preview": preview, "may_read": allowed(context["actor"], "decisions.view")}
+
+
+@register.inclusion_tag("runtime/policy_traffic.html")
+def policy_traffic(policy: Policy) -> dict[str, Any]:
+    """What a policy did to the traffic of the last day, and would have done."""
+    return {"rows": traffic.of_policy(policy), "hours": traffic.HOURS}
 
 
 @register.inclusion_tag("runtime/stopped.html", takes_context=True)
