@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar
 
+from cryptography.fernet import InvalidToken
 from django.core.exceptions import DisallowedHost, RequestDataTooBig, SuspiciousOperation
 from django.db import DataError, IntegrityError, OperationalError
 from django.http import Http404 as DjangoNotFound
@@ -130,7 +131,14 @@ class Endpoint(APIView):
                 code="idempotency_key_busy",
                 status=409,
             )
-        answer = unseal(self.actor.workspace, _PURPOSE, bytes(entry.answer or b""))
+        try:
+            answer = unseal(self.actor.workspace, _PURPOSE, bytes(entry.answer or b""))
+        except InvalidToken:
+            raise Problem(
+                "The answer to this Idempotency-Key cannot be read any more; send a new key.",
+                code="idempotency_key_lost",
+                status=409,
+            ) from None
         raise _Replay(Response(answer, status=entry.status))
 
 
@@ -174,7 +182,7 @@ def _unknown(field: serializers.Field, data: Any, pointer: str) -> Iterator[Fiel
             yield from _unknown(child, item, f"{pointer}/{place}")
     elif isinstance(data, Mapping) and isinstance(field, serializers.Serializer):
         names = field.fields
-        for name in data.keys() - names.keys() - getattr(field, "also_known", frozenset()):
+        for name in data.keys() - names.keys():
             if data[name] or not getattr(field, "empty_ignored", False):
                 # the caller's own word is not told back
                 yield FieldError(f"{pointer}/?", f"Known names: {', '.join(sorted(names))}.")

@@ -132,7 +132,7 @@ def run_cases(
         if time.monotonic() > until:
             found.append(CaseResult(case, None, None))
             continue
-        verdict = verdict_on(guardrail, Subject(case.text, **case.facts), guards.panel)
+        verdict = verdict_on(guardrail, Subject.known(case.text, case.facts), guards.panel)
         found.append(CaseResult(case, verdict.fires, verdict.score))
         between()
     return found

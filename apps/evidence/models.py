@@ -91,7 +91,7 @@ class MustPassCase(models.Model):
     """A text whose verdict is known; every candidate has to get it right before it goes live.
 
     Args:
-        facts: what else was judged with the text: role, source, tool, arguments.
+        facts: what else was judged with the text: role, source, calls of tools.
         expected: violates or complies.
         why: in words, and where it comes from, e.g. an incident.
     """

@@ -136,6 +136,9 @@ def publish_guardrail(
     _ask_before(policy, content)
     with transaction.atomic():
         hold_policy(policy)
+        draft = GuardrailDraft.objects.select_for_update().filter(policy=policy).first()
+        if revision is not None and draft is not None and draft.revision != revision:
+            raise changed_since(revision, draft.revision)
         if _publishable(policy) != content:
             raise Problem(
                 "Somebody changed the draft meanwhile; look at it and publish again.",

@@ -14,6 +14,8 @@ from apps.guardrails.checks.matching import PatternRefused, Patterns
 from apps.guardrails.checks.normalising import fold
 
 LONGEST_PHRASE = 1000
+_SIGNS = "+\uff0b()"
+"""That a number may have before it: without them it is the same number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +75,7 @@ def cut(spans: Sequence[Span], blank: str, text: str) -> bool:
         kept = [
             after == before
             for after, before in zip(blank[start:end], text[start:end], strict=True)
-            if not (before.isspace() or is_invisible(before))
+            if not (before.isspace() or before in _SIGNS or is_invisible(before))
         ]
         if any(kept) and not all(kept):
             return True

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from apps.base.gate import parse_json
 from apps.base.problems import FieldError, Problem
-from apps.guardrails.checks.interface import Subject
+from apps.guardrails.checks.interface import Call, Subject
 
 CONTENTS = ("text", "messages", "tool_call", "passages")
+MAXIMUM_BYTES = 64 * 1024
 _AT = {"tool_call": ("text", "tool_call"), "retrieval": ("text", "passages")}
-_LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_DEEPEST = 3
+_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_MEANS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+_LAYERS = 8
+"""Of escapes within escapes that are undone; what has more is refused."""
 
 
 def subjects_of(content: Mapping[str, Any], *, stage: str = "") -> list[Subject]:
     """What is judged: one `text`, every turn of `messages`, a tool call, or all passages.
 
     Raises:
-        Problem: unless exactly one of them is given, and its stage takes it.
+        Problem: unless exactly one of them is given, its stage takes it, and it is not too large.
     """
     given = [name for name in CONTENTS if name in content]
     if len(given) != 1:
@@ -39,59 +43,89 @@ def subjects_of(content: Mapping[str, Any], *, stage: str = "") -> list[Subject]
             errors=[FieldError(f"/{name}", f"Send it as {taken[-1]}, or name another stage.")],
         )
     value = content[name]
-    if name == "text":
-        return [Subject(value)]
-    if name == "messages":
-        return [Subject(message["content"], role=message["role"]) for message in value]
     if name == "tool_call":
-        tool, arguments = value["name"], read_arguments(value.get("arguments", {}))
-        return [Subject(call_text(tool, arguments), tool=tool, arguments=arguments)]
-    return [
-        Subject(passage)
-        if isinstance(passage, str)
-        else Subject(passage["text"], source=passage.get("source", ""))
-        for passage in value
-    ]
+        value = [{"calls": [value]}]
+    parts = value if isinstance(value, list) else [value]
+    read = [_read(part) for part in parts]
+    # what was sent, before anything is derived from it
+    if sum(len(text.encode(errors="replace")) for one in read for text in one.sent) > MAXIMUM_BYTES:
+        raise Problem("At most 64 KiB of text at once.", code="too_large", status=413)
+    return [one.subject() for one in read]
 
 
-def read_arguments(arguments: Any) -> Any:
-    """Arguments that came as JSON inside a string, as OpenAI has them, or as they are.
+@dataclass(frozen=True)
+class _Part:
+    """A part of what was sent: a text, and calls with their arguments as they are written."""
+
+    text: str
+    role: str = ""
+    source: str = ""
+    calls: tuple[tuple[Call, str], ...] = ()
+
+    @property
+    def sent(self) -> list[str]:
+        return [self.text, *(text for call, written in self.calls for text in (call.tool, written))]
+
+    def subject(self) -> Subject:
+        texts = [self.text] if self.text or not self.calls else []
+        texts += [_call_text(call, written) for call, written in self.calls]
+        calls = tuple(call for call, _ in self.calls)
+        return Subject("\n".join(texts), role=self.role, source=self.source, calls=calls)
+
+
+def _read(part: Any) -> _Part:
+    if isinstance(part, str):
+        return _Part(part)
+    calls = tuple(_call(call["name"], call.get("arguments", {})) for call in part.get("calls", ()))
+    text = part.get("text", part.get("content", ""))
+    return _Part(text, part.get("role", ""), part.get("source", ""), calls)
+
+
+def _call(tool: str, arguments: Any) -> tuple[Call, str]:
+    """A call, and its arguments as JSON. OpenAI has them as JSON inside a string.
 
     A string that is no strict JSON stays one: its tool may read it otherwise than we would.
     """
     if isinstance(arguments, str):
         try:
-            return parse_json(arguments.encode())
-        except Problem:
-            return arguments
-    return arguments
+            arguments = parse_json(arguments.encode()) if arguments.strip() else {}
+        except (Problem, UnicodeError):
+            return Call(tool, arguments), arguments
+    return Call(tool, arguments), json.dumps(arguments, ensure_ascii=False, sort_keys=True)
 
 
-def call_text(tool: str, arguments: Any) -> str:
-    """A call as one text: its tool and arguments as JSON, then every text inside of them.
+def _call_text(call: Call, written: str) -> str:
+    """A call as one text: its tool and arguments, then every text inside, escapes undone.
 
     As JSON a line break is a backslash and an n: what the tool will read stands below it.
     """
-    unread = isinstance(arguments, str)
-    written = arguments if unread else json.dumps(arguments, ensure_ascii=False, sort_keys=True)
-    inside = list(_literals(arguments)) if unread else list(_strings(arguments))
-    return "\n".join([f"{tool} {written}", *inside, *_hidden(inside)])
+    inside = [] if isinstance(call.arguments, str) else list(_strings(call.arguments))
+    hidden = "\n".join(inside) if inside else written
+    return "\n".join([f"{call.tool} {written}", *inside, *_undone(hidden)])
 
 
-def _hidden(texts: Sequence[str]) -> Iterator[str]:
-    """The texts inside texts that are JSON themselves."""
-    for _ in range(_DEEPEST):
-        texts = [one for text in texts if "\\" in text for one in _literals(text)]
-        yield from texts
+def _undone(text: str) -> Iterator[str]:
+    """The text with its escapes undone, layer by layer, as long as there are any."""
+    before = ""
+    for _ in range(_LAYERS):
+        if text == before or "\\" not in text:
+            return
+        before, undone = text, _ESCAPE.sub(_meant, text)
+        # two halves of a surrogate pair become one character; half of one is none
+        undone = undone.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        text = undone.replace("\0", "\ufffd")
+        yield text
+    if _ESCAPE.search(text):
+        raise Problem(
+            f"Arguments have more than {_LAYERS} layers of escapes: who could say what they mean?",
+            code="too_deep",
+            errors=[FieldError("/tool_call/arguments", "Send them with fewer escapes.")],
+        )
 
 
-def _literals(text: str) -> Iterator[str]:
-    """Everything between quotes, as any reader of JSON would take it."""
-    for match in _LITERAL.finditer(text):
-        try:
-            yield json.loads(match[0], strict=False)
-        except ValueError:
-            yield match[0][1:-1]
+def _meant(escape: re.Match[str]) -> str:
+    what = escape[1]
+    return chr(int(what[1:], 16)) if len(what) == 5 else _MEANS.get(what, what)
 
 
 def _strings(value: Any) -> Iterable[str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from apps.accounts.actor import Actor, task_actor
 from apps.accounts.audit import record
@@ -117,13 +117,7 @@ def _open(
     decision: Decision | None,
     wrong: bool,
 ) -> Incident:
-    there = (
-        Incident.objects.filter(
-            policy=policy, expected=expected, text=subject.text, facts=subject.facts
-        )
-        .exclude(status__in=[Status.VERIFIED, Status.DISMISSED])
-        .first()
-    )
+    there = _open_ones(policy, expected, subject.text, subject.facts).first()
     if there is not None:
         return there
     example = add_example(policy, source=SOURCE, output=subject.text)
@@ -179,11 +173,30 @@ def after_label(event: LabelEvent) -> None:
         incident.fixed_by = ""
         status = Status.LABELLED
         if event.verdict == Verdict.RETRACTED:
-            status = Status.REPRODUCED
+            if _another_open(incident):
+                continue
+            subject = Subject.known(incident.text, incident.facts)
+            wrong = is_wrong(event.policy, subject, incident.expected)
+            status = Status.REPRODUCED if wrong else Status.OPEN
         elif event.verdict != incident.expected:
             status, incident.fixed_by = Status.DISMISSED, _BY_LABEL
         with transaction.atomic():
             _move(actor, incident, status)
+
+
+def _another_open(incident: Incident) -> bool:
+    return (
+        _open_ones(incident.policy, incident.expected, incident.text, incident.facts)
+        .exclude(pk=incident.pk)
+        .exists()
+    )
+
+
+def _open_ones(
+    policy: Policy | None, expected: str, text: str, facts: Mapping[str, Any]
+) -> QuerySet[Incident]:
+    rows = Incident.objects.filter(policy=policy, expected=expected, text=text, facts=facts)
+    return rows.exclude(status__in=[Status.VERIFIED, Status.DISMISSED])
 
 
 def make_case(actor: Actor, *, incident: Incident, why: str) -> MustPassCase:
@@ -257,7 +270,7 @@ def verify(actor: Actor, *, incident: Incident) -> None:
             code="off",
             status=409,
         )
-    subject = Subject(incident.text, **incident.facts)
+    subject = Subject.known(incident.text, incident.facts)
     if is_wrong(policy, subject, incident.expected, excepting=False):
         with transaction.atomic():
             _move(actor, incident, Status.CASE)

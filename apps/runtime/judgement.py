@@ -54,7 +54,8 @@ class Judgement:
         degraded: why this is less than a whole judgement, in codes; empty when it is whole.
         output: the texts as they may pass where the action is redact or rewrite.
         scores: each policy's c where it is known, whatever its mode.
-        would: the action had this policy in shadow been enforced, where it asks for something.
+        would: of each policy in shadow that has a say, what it asks for, and what the action were
+            if it was enforced.
     """
 
     action: str
@@ -65,7 +66,7 @@ class Judgement:
     receipt: tuple[Entry, ...] = field(default=())
     output: tuple[str, ...] | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
-    would: Mapping[str, str] = field(default_factory=dict)
+    would: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def receipt_as_data(self) -> list[dict[str, Any]]:
         return [{**entry._asdict(), "places": _places(entry)} for entry in self.receipt]
@@ -73,14 +74,15 @@ class Judgement:
 
 def with_each_shadow(
     shadows: Mapping[str, Mapping[Finding, Entry]], found: Mapping[Finding, Entry], turns: int
-) -> dict[str, str]:
-    """The action with each policy in shadow enforced, where it would have a say in it."""
+) -> dict[str, tuple[str, str]]:
+    """What each policy in shadow asks for, and the action with it enforced, where it has a say."""
     would = {}
     for policy, asks in shadows.items():
         outcome = together(by_turn({**found, **asks}, turns))
         standing = [r for r in outcome.reasons if not r.lifted_by and r.finding.action != "allow"]
-        if any(reason.finding.policy == policy for reason in standing):
-            would[policy] = outcome.action
+        own = [r.finding.action for r in standing if r.finding.policy == policy]
+        if own:
+            would[policy] = max(own, key=ACTIONS.index), outcome.action
     return would
 
 
@@ -146,7 +148,7 @@ def redactions(
             if reason.lifted_by or reason.finding.action != "redact":
                 continue
             # what is found in a tool call cannot be cut out of its arguments
-            places = dict(found[reason.finding].places).get(turn) if subject.tool is None else ()
+            places = dict(found[reason.finding].places).get(turn) if not subject.calls else ()
             spans += places or [(0, len(subject.text))]
         texts.append(redacted(subject.text, spans))
     return tuple(texts)

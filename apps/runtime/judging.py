@@ -127,12 +127,21 @@ class _Round:
             return True
         if fires and self.liftable:
             return True
-        asked = [c.action for c in self.checks if self._speaks(c)]
-        if self.guard.guardrail.gate.kind != "any":  # the gate speaks for itself
+        asked = [self._asks(c) for c in self.checks if self._speaks(c)]
+        if self._gated:  # the gate speaks for itself
             asked.append(self.guard.action)
         strictest = max(asked, key=ACTIONS.index, default="allow")
-        stricter = ACTIONS.index(check.action) > ACTIONS.index(strictest)
-        return fires and (stricter or check.action == strictest == "redact")
+        stricter = ACTIONS.index(self._asks(check)) > ACTIONS.index(strictest)
+        return fires and (stricter or self._asks(check) == strictest == "redact")
+
+    @property
+    def _gated(self) -> bool:
+        return self.guard.guardrail.gate.kind != "any"
+
+    def _asks(self, check: Check) -> str:
+        """What a finding of the check asks for; together with others at least the policy's."""
+        both = (check.action, self.guard.action) if self._gated else (check.action,)
+        return max(both, key=ACTIONS.index)
 
     def undecided(self) -> bool:
         """Whether a check that failed could have made the policy ask for more than it does.
@@ -144,7 +153,7 @@ class _Round:
             heard = self.heard.get(check.key)
             if heard is None or check.advisory:
                 continue
-            if heard.partly and (check.action == "redact" or self.liftable):
+            if heard.partly and (self._asks(check) == "redact" or self.liftable):
                 return True
             if heard.failed and self.matters(check):
                 return True
@@ -227,12 +236,10 @@ def judge(
         for check in one.checks:
             if check.kind == CLASSIFIER and problem:
                 one.heard[check.key] = Heard(failed=check.problem or problem)
-            elif check.needs_call and all(subject.tool is None for subject in subjects):
+            elif check.needs_call and not any(subject.calls for subject in subjects):
                 _without_call(one, check, stage)
             elif check.remote and one.why == "kill_switch":
-                # nobody waits for a judge while nothing may act
-                one.heard[check.key] = Heard(score=0.0)
-                one.spared[check.key] = one.why
+                one.spared[check.key] = one.why  # nobody waits for a judge while nothing may act
             elif check.remote and check.evaluate is not None:
                 continue
             elif clock() > until and check.evaluate is not None:
@@ -249,7 +256,7 @@ def _of(guard: Guard) -> tuple[Check, ...]:
 
 def as_written(subject: Subject, stage: str) -> Subject:
     """The subject with who wrote it, where its stage tells: a judge has to know."""
-    if stage != "output" or subject.role or subject.source or subject.tool is not None:
+    if stage != "output" or subject.role or subject.source or subject.calls:
         return subject
     return replace(subject, role="assistant")
 
@@ -300,8 +307,8 @@ def _ask(bundle: Bundle, rounds: Sequence[_Round], subjects: Sequence[Subject]) 
     asked: list[tuple[_Round, Check, Future[Heard]]] = []
     until = time.monotonic() + _LONGEST_REMOTE
     for one in rounds:
-        waiting = [c for c in one.checks if one.mode != "off" and c.key not in one.heard]
-        for check in waiting:
+        waiting = [c for c in one.checks if c.key not in one.heard and c.key not in one.spared]
+        for check in waiting if one.mode != "off" else ():
             if one.mode == "enforce" and not one.matters(check):
                 one.spared[check.key] = "short_circuited"
             else:
@@ -370,15 +377,18 @@ def _conclude(rounds: Sequence[_Round], subjects: Sequence[Subject]) -> Judgemen
 def _gate_entry(one: _Round, verdict: gate.Verdict) -> Entry:
     """A gate that is more than "any of them" has a line of its own."""
     guard, rules = one.guard, one.guard.guardrail.gate
-    undecided = verdict.fires is None
+    status, why = "ran", one.why
+    if verdict.fires is None:
+        spared = one.why == "kill_switch" and one.spared
+        status, why = ("skipped", one.why) if spared else ("failed", "gate_undecided")
     return Entry(
         policy=guard.policy,
         policy_version=guard.policy_version,
         check=GATE,
         kind=rules.kind,
         mode=one.mode,
-        status="failed" if undecided else "ran",
-        why="gate_undecided" if undecided else one.why,
+        status=status,
+        why=why,
         score=verdict.score,
         threshold=rules.threshold if rules.kind == "weighted" else None,
         action=guard.action if verdict.fires else "",

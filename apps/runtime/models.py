@@ -39,8 +39,8 @@ class Decision(models.Model):
         degraded: why it was less than a whole judgement; [] when it was whole.
         text_hash: keyed hash of what was judged, by the workspace's own key; never the text.
         length: code points judged.
-        would: the action with each shadow policy enforced that has a say in it; counted when the
-            decision is written, and not kept with it.
+        would: of each shadow policy that has a say, what it asks for, and the action with it
+            enforced; counted when the decision is written, and not kept with it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -57,7 +57,7 @@ class Decision(models.Model):
     latency_ms = models.FloatField()
     reasons = models.JSONField()
     receipt = models.JSONField()
-    would: Mapping[str, str] = MappingProxyType({})
+    would: Mapping[str, tuple[str, str]] = MappingProxyType({})
 
     objects: ClassVar[DecisionQuerySet] = DecisionQuerySet.as_manager()  # type: ignore[assignment]
 
@@ -181,7 +181,7 @@ class Incident(models.Model):
         policy: whose verdict was wrong; none where a canary had a wrong answer or none.
         expected: what the right verdict on its text would have been.
         text: what was judged wrongly; it became an example and, once labelled, a case.
-        facts: what else was judged with the text: role, source, tool, arguments.
+        facts: what else was judged with the text: role, source, calls of tools.
         policy_example: that example, on top of the policy's queue.
         fixed_by: what passes the case, in words: "model 4", "guardrail 2".
     """
@@ -265,7 +265,8 @@ class StreamBuffer(models.Model):
         name: hash of whose it is and the caller's own name for it.
         chunks: how many came.
         checked: code points of the text that were checked and may be shown.
-        action: the last check's; a stream that was stopped stays stopped.
+        action: the last check's; a stream that was stopped stays stopped. "ended" after its last
+            chunk, which may be sent again for a while.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

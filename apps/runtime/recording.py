@@ -177,6 +177,6 @@ def text_hash(workspace: Workspace, subjects: Sequence[Subject]) -> bytes:
     Of the texts, and of whose they are, where from, and which tool's.
     """
     parts = [subject.text for subject in subjects]
-    if any(subject.role or subject.source or subject.tool is not None for subject in subjects):
-        parts += [word for s in subjects for word in (s.role, s.source, s.tool or "")]
+    if any(subject.facts for subject in subjects):
+        parts += [orjson.dumps(subject.facts).decode() for subject in subjects]
     return hmac.digest(bytes(workspace.split_key), b"decision" + framed(parts), "sha256")

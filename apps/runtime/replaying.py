@@ -229,11 +229,10 @@ def _bundle_then(workspace: Workspace, decision: Decision) -> tuple[Bundle | Non
     served = ServedBundle.objects.filter(pk=decision.bundle, workspace=workspace).first()
     if served is None:
         return None, ("its bundle is not on record",)
-    stopped = any(entry["why"] == "kill_switch" for entry in decision.receipt)
-    modes = {
-        entry["policy"]: "enforce" if stopped and entry["why"] == "kill_switch" else entry["mode"]
-        for entry in decision.receipt
-    }
+    stopped = served.manifest["stopped"]
+    modes = {entry["policy"]: entry["mode"] for entry in decision.receipt}
+    if stopped:  # which made a shadow of what is enforced
+        modes |= {s["policy"]: s["mode"] for s in served.manifest["guards"] if s["policy"] in modes}
     gone: list[str] = []
     guards: list[Guard] = []
     loaded: dict[str, tuple[Policy, ModelVersion]] = {}

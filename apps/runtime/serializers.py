@@ -7,13 +7,12 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from apps.accounts.endpoint import known_only, validated
+from apps.accounts.endpoint import validated
 from apps.base.lists import ListQuery
 from apps.base.problems import Problem
 from apps.policies.serializers import WholeTextField
 from apps.policies.specification import ACTIONS, STAGES
 from apps.runtime.checking import STAGE, Checked
-from apps.runtime.contents import call_text, read_arguments
 from apps.runtime.models import Canary, Decision, Feedback, Incident, KillSwitch
 from apps.runtime.replaying import Replay
 from apps.runtime.traffic import Summary
@@ -42,30 +41,54 @@ class PartsField(serializers.Field):
             return data
         if not isinstance(data, list):
             raise serializers.ValidationError("This is a text, or a list of {type: text, text}.")
-        texts = []
         for place, part in enumerate(data):
-            if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+            if not _is_text_part(part):
                 raise serializers.ValidationError(
                     f"Part {place + 1} is no {{type: text, text}}. Only texts can be judged: leave "
                     "others out, knowing that nobody looked at them."
                 )
-            texts.append(part["text"])
-        return "\n".join(texts)
+        return "\n".join(part["text"] for part in data)
 
 
-class ToolCallIn(serializers.Serializer):
-    """A call; OpenAI's {id, type, function: {name, arguments}} as well."""
+def _is_text_part(part: Any) -> bool:
+    return (
+        isinstance(part, dict)
+        and part.keys() == {"type", "text"}
+        and part["type"] == "text"
+        and isinstance(part["text"], str)
+    )
 
-    also_known = frozenset({"id", "type", "index", "function"})
 
+class IdField(serializers.RegexField):
+    """A name that machines give: too plain to hold anything that had to be judged."""
+
+    def __init__(self, **options: Any) -> None:
+        message = "1 to 200 letters, digits, dots, colons, hyphens and underscores."
+        super().__init__(
+            r"\A[A-Za-z0-9_.:-]{1,200}\Z", error_messages={"invalid": message}, **options
+        )
+
+
+class FunctionIn(serializers.Serializer):
     name = WholeTextField(max_length=200)
     arguments = serializers.JSONField(required=False)
 
-    def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, dict) and "function" in data:
-            data = data["function"]
-            known_only(self, data, "/function")
-        return super().to_internal_value(data)
+
+class ToolCallIn(serializers.Serializer):
+    """A call: {name, arguments}, or OpenAI's {id, type, function: {name, arguments}}."""
+
+    name = WholeTextField(max_length=200, required=False)
+    arguments = serializers.JSONField(required=False)
+    function = FunctionIn(required=False)
+    id = IdField(required=False, allow_null=True)
+    type = IdField(required=False)
+    index = serializers.IntegerField(required=False)
+
+    def validate(self, given: dict[str, Any]) -> dict[str, Any]:
+        if ("function" in given) == ("name" in given) or {"function", "arguments"} <= given.keys():
+            raise serializers.ValidationError("Give name and arguments, or else a function.")
+        call = given.get("function", given)
+        return {name: call[name] for name in ("name", "arguments") if name in call}
 
 
 class MessageIn(serializers.Serializer):
@@ -77,23 +100,18 @@ class MessageIn(serializers.Serializer):
     content = PartsField(required=False, allow_null=True)
     refusal = WholeTextField(required=False, allow_null=True)
     tool_calls = ToolCallIn(many=True, required=False, allow_null=True)
-    function_call = ToolCallIn(required=False, allow_null=True)
-    tool_call_id = WholeTextField(required=False, allow_null=True, max_length=200)
-    name = WholeTextField(required=False, allow_null=True, max_length=200)
+    function_call = FunctionIn(required=False, allow_null=True)
+    tool_call_id = IdField(required=False, allow_null=True)
+    name = IdField(required=False, allow_null=True)
 
-    def to_internal_value(self, data: Any) -> dict[str, str]:
-        given = super().to_internal_value(data)
+    def validate(self, given: dict[str, Any]) -> dict[str, Any]:
+        said = [given[name] for name in ("content", "refusal") if given.get(name) is not None]
         calls = [*(given.get("tool_calls") or []), given.get("function_call")]
-        texts = [given.get("content"), given.get("refusal")]
-        texts += [
-            call_text(call["name"], read_arguments(call.get("arguments", {})))
-            for call in calls
-            if call
-        ]
-        said = [text for text in texts if text is not None]
-        if not said:
+        calls = [call for call in calls if call]
+        if not (said or calls):
             raise serializers.ValidationError({"content": ["This field is required."]})
-        return {"role": given["role"], "content": "\n".join(filter(None, said))}
+        turn = {"role": given["role"], "content": "\n".join(filter(None, said))}
+        return {**turn, "calls": calls} if calls else turn
 
 
 class PassageIn(serializers.Serializer):

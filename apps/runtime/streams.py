@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import F
@@ -22,11 +23,13 @@ from apps.base.gate import check_text
 from apps.base.problems import FieldError, Problem
 from apps.policies.specification import ACTIONS
 from apps.runtime import texts
-from apps.runtime.checking import MAXIMUM_BYTES, Checked, check
+from apps.runtime.checking import Checked, check
+from apps.runtime.contents import MAXIMUM_BYTES
 from apps.runtime.models import StreamBuffer
 
 LIFETIME = timedelta(minutes=10)
 _GO_ON = ("allow", "flag")
+ENDED = "ended"
 _SENTENCE_END = re.compile(r"[.!?\u2026]['\")\]]*\s|[\u3002\uff01\uff1f\n]")
 
 
@@ -68,10 +71,46 @@ def take_chunk(
     """
     check_text(chunk)
     asked = {"stage": stage, "policies": sorted(policies or ()), "key": key}
+    buffer, text = _take(actor, name, number, chunk, asked)
+    if not final and not _SENTENCE_END.search(text, buffer.checked):
+        return Streamed("allow", buffer.checked, number, None)
+    if not text.strip():
+        if final:
+            buffer.delete()
+            errors = [FieldError("/chunk", "Nothing but white space came.")]
+            raise Problem("There is no text to judge.", errors=errors)
+        return Streamed("allow", 0, number, None)
+    checked = check(actor, stage=stage, content={"text": text}, policies=policies, key=key or name)
+    action = checked.decision.action
+    # of what is not finished this is the advice: a policy that fails open lets the text pass
+    passes = action in _GO_ON
+    release = (len(text) if final else _last_end(text)) if passes else buffer.checked
+    here = StreamBuffer.objects.filter(pk=buffer.pk)
+    if final and passes:
+        stopped = here.exclude(action__in=[*_GO_ON, ENDED]).first()
+        if stopped is not None:
+            action, release = stopped.action, stopped.checked
+    if final and checked.judgement.finished:
+        here.update(action=ENDED)
+    else:
+        # a later chunk may have been checked meanwhile: a stop stays, whatever came after it
+        here.filter(action__in=_GO_ON).update(
+            checked=Greatest(F("checked"), release), action=_definite(checked)
+        )
+    return Streamed(action, release, number, checked)
+
+
+def _take(
+    actor: Actor, name: str, number: int, chunk: str, asked: dict[str, Any]
+) -> tuple[StreamBuffer, str]:
+    """Keep a chunk; returns its stream's buffer and all of its text."""
     with transaction.atomic():
         buffer = _buffer(actor, name)
         came = texts.decrypt(actor.workspace, buffer) if buffer.chunks else {"text": "", "last": ""}
         again = number == buffer.chunks and chunk == came["last"]
+        if buffer.action == ENDED and number == 1 and not again:  # its name is free again
+            buffer.delete()
+            buffer, came = _buffer(actor, name), {"text": "", "last": ""}
         if number != buffer.chunks + 1 and not again:
             raise Problem(
                 f"Chunk {buffer.chunks + 1} is the next one of this stream.",
@@ -79,7 +118,9 @@ def take_chunk(
                 status=409,
                 extra={"next": buffer.chunks + 1},
             )
-        if ACTIONS.index(buffer.action) > ACTIONS.index("flag"):
+        if buffer.action == ENDED and not again:
+            raise Problem("This stream has ended.", code="ended", status=409)
+        if buffer.action not in (*_GO_ON, ENDED):
             raise Problem(
                 "This stream was stopped; show nothing more of it.",
                 code="stopped",
@@ -100,32 +141,15 @@ def take_chunk(
         buffer.content = texts.encrypt(actor.workspace, kept)
         buffer.chunks = number
         buffer.save()
-    if not final and not _SENTENCE_END.search(text, buffer.checked):
-        return Streamed("allow", buffer.checked, number, None)
-    if not text.strip():
-        if final:
-            buffer.delete()
-            errors = [FieldError("/chunk", "Nothing but white space came.")]
-            raise Problem("There is no text to judge.", errors=errors)
-        return Streamed("allow", 0, number, None)
-    checked = check(actor, stage=stage, content={"text": text}, policies=policies, key=key or name)
-    action = checked.decision.action
-    # of what is not finished this is the advice: a policy that fails open lets the text pass
-    passes = ACTIONS.index(action) <= ACTIONS.index("flag")
-    release = (len(text) if final else _last_end(text)) if passes else buffer.checked
-    if final and passes:
-        stopped = StreamBuffer.objects.filter(pk=buffer.pk).exclude(action__in=_GO_ON).first()
-        if stopped is not None:
-            action, release = stopped.action, stopped.checked
-    # a later chunk may have been checked meanwhile: a stop stays, whatever came after it
-    going_on = StreamBuffer.objects.filter(pk=buffer.pk, action__in=_GO_ON)
-    if not checked.judgement.finished:
-        going_on.update(checked=Greatest(F("checked"), release))  # it may be sent again
-    elif final:
-        StreamBuffer.objects.filter(pk=buffer.pk).delete()
-    else:
-        going_on.update(checked=Greatest(F("checked"), release), action=action)
-    return Streamed(action, release, number, checked)
+    return buffer, text
+
+
+def _definite(checked: Checked) -> str:
+    """What was found, also where a policy that failed advises more: that may be asked again."""
+    if checked.judgement.finished:
+        return checked.judgement.action
+    found = [r["action"] for r in checked.judgement.reasons if not r["lifted_by"]]
+    return max(found, key=ACTIONS.index, default="allow")
 
 
 def delete_expired() -> int:

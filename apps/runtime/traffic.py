@@ -23,6 +23,7 @@ LATENCIES = Traffic.LATENCIES
 HOURS = 24
 _NUMBERS = ("count", "degraded", "unfinished", "changed", "dropped")
 _Key = tuple[UUID, datetime, str, str, str, str]
+_NO_SAY = ("allow", "allow")
 
 
 @dataclass
@@ -83,14 +84,18 @@ def _said(decision: Decision) -> list[tuple[tuple[str, str, str, str], bool]]:
     ((policy, mode, rule, action), whether a shadow policy would have made the decision stricter);
     the rule is "" for the policy itself, its action allow where it asked for nothing.
     """
-    final = ACTIONS.index(decision.action)
+
+    def stricter(policy: str) -> bool:
+        enforced = decision.would.get(policy, _NO_SAY)[1]
+        return ACTIONS.index(enforced) > ACTIONS.index(decision.action)
+
     asked: dict[tuple[str, str], str] = {}
     rules: dict[tuple[str, str, str], str] = {}
     for entry in decision.receipt:
         if entry["mode"] == "off":
             continue
         policy = entry["policy"], entry["mode"]
-        asked.setdefault(policy, decision.would.get(entry["policy"], "allow"))
+        asked.setdefault(policy, decision.would.get(entry["policy"], _NO_SAY)[0])
         if entry["rule"] and entry["action"] and not entry["advisory"]:
             key = (*policy, entry["rule"])
             rules[key] = max(rules.get(key, "allow"), entry["action"], key=ACTIONS.index)
@@ -100,7 +105,7 @@ def _said(decision: Decision) -> list[tuple[tuple[str, str, str, str], bool]]:
             asked[policy] = max(asked.get(policy, "allow"), reason["action"], key=ACTIONS.index)
     return [
         *(
-            ((policy, mode, "", action), mode == "shadow" and ACTIONS.index(action) > final)
+            ((policy, mode, "", action), mode == "shadow" and stricter(policy))
             for (policy, mode), action in asked.items()
         ),
         *(((*key, action), False) for key, action in rules.items()),

@@ -23,6 +23,7 @@ from apps.policies.models import Policy
 from apps.policies.specification import ACTIONS, STAGES
 from apps.runtime import canaries, checking, incidents, replaying, switches, texts, traffic
 from apps.runtime.contents import subjects_of
+from apps.runtime.judging import GATE
 from apps.runtime.models import Canary, Decision, Feedback, Incident, Retention
 from apps.runtime.permissions import load_canary, load_decision, load_incident
 from apps.runtime.texts import kept_content
@@ -301,6 +302,8 @@ def _exceptions(
     offers = {}
     for place, reason in enumerate(decision.reasons):
         if reason["policy"] not in editable or reason["action"] == "allow" or reason["lifted_by"]:
+            continue
+        if reason["check"] == GATE:  # its checks say what they found themselves
             continue
         text = subjects[reason["turn"] or 0].text if subjects else ""
         phrase = suggested(text, reason["spans"])

@@ -62,8 +62,8 @@ ACTIONS = ("allow", "flag", "redact", "rewrite", "escalate", "block")
 _LARGEST_BODY = 4 * 2**20
 # these say something of the server's state, all other 4xx of what was sent
 _SERVERS_OWN = (408, 425, 429)
-# and these mostly that a text is none: too long, or with what is no character
-_THE_TEXTS_OWN = (400, 413)
+# and these of the text alone: too long, or with what is no character
+_OF_THE_TEXT = ("too_large", "nul", "surrogate")
 _NONE: Any = object()
 _END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]|\n")
 _MAY_END = ".!?…\"'”’)]"
@@ -485,17 +485,18 @@ def guard(
             call = _Call(signature, args, kwargs, argument)
             try:
                 if call.text.strip():
-                    call.heard(parapet.check(stage="input", text=call.text, policies=policies))
+                    call.heard(_judged(parapet, stage="input", text=call.text, policies=policies))
                 if call.answer is not None:
                     return call.answer
                 answer = _text(function(*call.args, **call.kwargs))
                 if not answer.strip():
                     return answer
-                return _passing(
-                    parapet.check(stage="output", text=answer, policies=policies), answer
-                )
-            except (Blocked, ParapetError) as error:
-                return _blocked(error, fallback)
+                verdict = _judged(parapet, stage="output", text=answer, policies=policies)
+                return _passing(verdict, answer)
+            except Blocked:
+                if fallback is _NONE:
+                    raise
+                return fallback
 
         @functools.wraps(function)
         async def guarded_async(*args: Any, **kwargs: Any) -> Any:
@@ -504,18 +505,23 @@ def guard(
             try:
                 if call.text.strip():
                     call.heard(
-                        await parapet.check(stage="input", text=call.text, policies=policies)
+                        await _judged_async(
+                            parapet, stage="input", text=call.text, policies=policies
+                        )
                     )
                 if call.answer is not None:
                     return call.answer
                 answer = _text(await function(*call.args, **call.kwargs))
                 if not answer.strip():
                     return answer
-                return _passing(
-                    await parapet.check(stage="output", text=answer, policies=policies), answer
+                verdict = await _judged_async(
+                    parapet, stage="output", text=answer, policies=policies
                 )
-            except (Blocked, ParapetError) as error:
-                return _blocked(error, fallback)
+                return _passing(verdict, answer)
+            except Blocked:
+                if fallback is _NONE:
+                    raise
+                return fallback
 
         chosen: Any = guarded_async if isinstance(parapet, AsyncParapet) else guarded
         return chosen
@@ -523,15 +529,30 @@ def guard(
     return decorate
 
 
-def _blocked(error: Blocked | ParapetError, fallback: Any) -> Any:
-    """The fallback where a text may not pass; raises what is no matter of the text."""
-    if isinstance(error, ParapetError):
-        if error.status not in _THE_TEXTS_OWN:
-            raise error
-        error = Blocked(_of("block", degraded=True, error=error.code or f"status_{error.status}"))
-    if fallback is _NONE:
+def _judged(parapet: Parapet, **asked: Any) -> Verdict:
+    try:
+        return parapet.check(**asked)
+    except ParapetError as error:
+        return _refused(error)
+
+
+async def _judged_async(parapet: AsyncParapet, **asked: Any) -> Verdict:
+    try:
+        return await parapet.check(**asked)
+    except ParapetError as error:
+        return _refused(error)
+
+
+def _refused(error: ParapetError) -> Verdict:
+    """A text that cannot be judged may not pass.
+
+    Raises:
+        ParapetError: what is refused is not the text, but how the caller asked.
+    """
+    named = error.code in _OF_THE_TEXT or any(one["pointer"] == "/text" for one in error.errors)
+    if error.status not in (400, 413) or not named:
         raise error
-    return fallback
+    return _of("block", degraded=True, error=error.code)
 
 
 class _Call:
@@ -639,14 +660,14 @@ def guard_stream(
         for token in source:
             piece = held.add(token)
             if piece:
-                verdict = parapet.check(stage="output", text=held.checked, **asked)
+                verdict = _judged(parapet, stage="output", text=held.checked, **asked)
                 if not verdict.allowed:
                     yield from _instead(verdict, replacement)
                     return
                 yield piece
         piece = held.rest()
         if held.checked.strip():
-            verdict = parapet.check(stage="output", text=held.checked, **asked)
+            verdict = _judged(parapet, stage="output", text=held.checked, **asked)
             if not verdict.allowed:
                 yield from _instead(verdict, replacement)
                 return
@@ -676,7 +697,7 @@ async def guard_stream_async(
         async for token in source:
             piece = held.add(token)
             if piece:
-                verdict = await parapet.check(stage="output", text=held.checked, **asked)
+                verdict = await _judged_async(parapet, stage="output", text=held.checked, **asked)
                 if not verdict.allowed:
                     for text in _instead(verdict, replacement):
                         yield text
@@ -684,7 +705,7 @@ async def guard_stream_async(
                 yield piece
         piece = held.rest()
         if held.checked.strip():
-            verdict = await parapet.check(stage="output", text=held.checked, **asked)
+            verdict = await _judged_async(parapet, stage="output", text=held.checked, **asked)
             if not verdict.allowed:
                 for text in _instead(verdict, replacement):
                     yield text

@@ -556,6 +556,27 @@ def test_a_text_that_cannot_be_judged_is_blocked_by_a_guard(server: Server, stat
         client.guard(parapet(server))(lambda text: text)("hello")
 
 
+def test_a_stream_that_cannot_be_judged_ends_with_its_replacement(server: Server) -> None:
+    server.answering = refuses(413, "too_large")
+    assert list(client.guard_stream(parapet(server), ["One. "], replacement="Sorry.")) == ["Sorry."]
+
+
+def test_a_fault_of_the_caller_is_no_matter_of_the_text(server: Server) -> None:
+    errors = [{"pointer": "/policies", "message": "Name one."}]
+    server.answering = problem(400, code="invalid", errors=errors)
+    with pytest.raises(client.ParapetError, match="/policies"):
+        client.guard(parapet(server), fallback="Sorry.")(lambda text: text)("hello")
+
+
+def test_a_fault_inside_the_guarded_function_is_its_own(server: Server) -> None:
+    @client.guard(parapet(server), fallback="Sorry.")
+    def answer(text: str) -> str:
+        raise client.ParapetError("another server's", status=413, code="too_large")
+
+    with pytest.raises(client.ParapetError, match="another server's"):
+        answer("hello")
+
+
 def test_a_wrong_token_is_no_matter_of_the_text(server: Server) -> None:
     server.answering = refuses(401, "not_authenticated")
     with pytest.raises(client.ParapetError):

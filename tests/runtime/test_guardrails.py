@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import time
 from typing import Any
 
 import pytest
 
+from apps.base.problems import Problem
 from apps.evidence import cases
 from apps.guardrails import configuring
+from apps.policies.permissions import load_policy
 from apps.runtime import bundles, checking
+from apps.runtime.contents import subjects_of
 from tests import factories
 from tests.runtime.conftest import WORDS, Space, written
 
@@ -356,6 +362,8 @@ def calling(space: Space) -> Space:
         r'{"q": "{\"inner\": \"\\u007aarkon\"}"}',
         r'q = "\u007aarkon"',
         {"q": r'{"inner": "\u007aarkon"}'},
+        r'/*"*/{"q": "\u007aarkon"}',
+        r"{'q': '\u007aarkon'}",
     ],
 )
 def test_no_way_of_writing_arguments_hides_a_word(calling: Space, arguments: Any) -> None:
@@ -594,3 +602,129 @@ def test_a_name_that_is_not_this_hosts_is_told(space: Space) -> None:
     )
     assert (answer.status_code, answer.json()["code"]) == (400, "unknown_host")
     assert "ALLOWED_HOSTS" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("depth", range(1, 7))
+def test_no_layer_of_json_in_json_hides_a_word(calling: Space, depth: int) -> None:
+    value = r'{"q": "\u007aarkon"}'
+    for _ in range(depth):
+        value = json.dumps({"q": value})
+    assert tool_call(calling, value).json()["action"] == "block"
+
+
+def test_more_layers_than_anybody_reads_are_refused(calling: Space) -> None:
+    value = "\\" * 2**12 + "u007aarkon"
+    answer = tool_call(calling, json.dumps({"q": value}))
+    assert (answer.status_code, answer.json()["code"]) == (400, "too_deep")
+
+
+@pytest.mark.parametrize("unit", ['\\"', r"\u005c", '"', "\\", r"\ud800"])
+def test_the_largest_arguments_are_read_in_time(unit: str) -> None:
+    value = unit * (60_000 // len(unit))
+    for arguments in ('"' + value, {"q": value}):
+        started = time.thread_time()
+        with contextlib.suppress(Problem):
+            subjects_of({"tool_call": {"name": "a", "arguments": arguments}})
+        assert time.thread_time() - started < 2.0
+
+
+@pytest.mark.parametrize("inside", [r"x = '\u0000'", r"\ud800", r"C:\new\table", "a\\"])
+def test_source_code_in_arguments_is_no_fault(calling: Space, inside: str) -> None:
+    assert tool_call(calling, {"code": inside}).json()["action"] == "allow"
+
+
+def test_arguments_count_once(calling: Space) -> None:
+    assert tool_call(calling, {"q": "a " * 31_000}).status_code == 200
+    assert tool_call(calling, {"q": "a " * 33_000}).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"name": "f", "function": {"name": "f"}},
+        {"arguments": "zarkon", "function": {"name": "f"}},
+        {"function": {"name": "f", "function": {"name": "zarkon"}}},
+        {"function": {"name": "f"}, "id": "zarkon zarkon"},
+        {"function": {"name": "f"}, "id": {"a": "zarkon"}},
+        {"type": "function"},
+    ],
+)
+def test_a_call_holds_nothing_beside_what_is_judged(calling: Space, call: Any) -> None:
+    for body in (
+        {"stage": "tool_call", "tool_call": call},
+        {"stage": "input", "messages": [{"role": "a", "content": "b", "tool_calls": [call]}]},
+    ):
+        assert calling.api.post("check", body).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": [{"type": "image_url", "text": "hi", "image_url": {}}]},
+        {"content": [{"type": "text", "text": "hi", "more": "zarkon"}]},
+        {"content": "hi", "name": "zarkon zarkon"},
+        {"content": "hi", "tool_call_id": "zarkon zarkon"},
+        {"content": None},
+        {"content": "", "tool_calls": {"name": "a"}},
+    ],
+)
+def test_a_message_holds_nothing_beside_what_is_judged(calling: Space, message: Any) -> None:
+    body = {"stage": "input", "messages": [{"role": "user", **message}]}
+    assert calling.api.post("check", body).status_code == 400
+
+
+def test_the_rules_for_tools_hold_for_calls_inside_messages(space: Space) -> None:
+    space.guard({"key": "calls", "kind": "tool_call", "settings": {"forbidden": ["rm"]}})
+    fine = {"id": "2", "type": "function", "function": {"name": "ls", "arguments": "{}"}}
+
+    def found(*calls: Any) -> Any:
+        message = {"role": "assistant", "content": None, "tool_calls": list(calls)}
+        return space.api.post("check", {"stage": "output", "messages": [message]}).json()
+
+    assert found(fine)["receipt"][0]["status"] == "ran"
+    assert [found(*calls)["action"] for calls in ([fine], [fine, CALL])] == ["allow", "block"]
+
+
+def test_a_stream_that_was_stopped_stays_stopped_whatever_else_failed(space: Space) -> None:
+    space.guard({"key": "short", "kind": "regex", "settings": {"patterns": ["^.{1,30}$"]}})
+    other = factories.make_policy(space.admin, "open")
+    Space(space.admin, load_policy(space.admin, other.slug)).set(mode="enforce", on_failure="open")
+    space.publish(rules=[{**factories.RULES[0], "action": "escalate"}])
+    first = {"stream": "s", "number": 1, "chunk": "Short. "}
+    answer = space.api.post("check/stream", first)
+    assert (answer.status_code, answer.json()["action"], answer.json()["release"]) == (
+        503,
+        "escalate",
+        0,
+    )
+    more = {**first, "number": 2, "chunk": "And now so much that the pattern does not match. "}
+    assert space.api.post("check/stream", more).json()["code"] == "stopped"
+
+
+def test_a_last_chunk_may_come_again_and_its_name_is_free(space: Space) -> None:
+    first = {"stream": "s", "number": 1, "chunk": "Ask a "}
+    last = {"stream": "s", "number": 2, "chunk": "pharmacist", "final": True}
+    space.api.post("check/stream", first)
+    for _ in range(2):
+        assert space.api.post("check/stream", last).json()["release"] == 16
+    beyond = space.api.post("check/stream", {**last, "number": 3})
+    assert (beyond.status_code, beyond.json()["code"]) == (409, "ended")
+    assert space.api.post("check/stream", {**first, "chunk": "Well. "}).json()["release"] == 6
+
+
+def test_only_the_draft_that_was_seen_is_published_even_in_a_race(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = f"policies/{space.policy.slug}/guardrail"
+    seen = space.api.put(place, {"checks": [WORDS, EMAIL]}, **ANY).json()["revision"]
+    ask = configuring._ask_before
+
+    def another_saves(policy: Any, content: Any) -> None:
+        monkeypatch.setattr(configuring, "_ask_before", ask)
+        configuring.save_guardrail_draft(
+            space.admin, policy=policy, content={"checks": [EMAIL]}, revision=None
+        )
+
+    monkeypatch.setattr(configuring, "_ask_before", another_saves)
+    answer = space.api.post(f"{place}/publish", {}, **{"If-Match": f'"{seen}"'})
+    assert answer.status_code == 412

@@ -171,7 +171,7 @@ def wronged(space: Space, verdict: str, **content: Any) -> Incident:
 
 def test_a_blocked_call_is_fixed_by_what_lets_the_call_through(calling: Space) -> None:
     found = wronged(calling, "wrongly_blocked", tool_call=CALL)
-    assert (found.status, found.facts["tool"]) == ("reproduced", "rm")
+    assert (found.status, found.facts["calls"][0][0]) == ("reproduced", "rm")
     label(calling, "complies")
     patch(calling, found, "make_case")
     assert status(found) == "case", "it is blocked as before"

@@ -527,5 +527,52 @@ def test_an_outputs_judge_is_told_that_a_model_wrote_it() -> None:
     assert roles == ["assistant", ""]
 
 
+@pytest.fixture
+def cutting() -> Any:
+    """A gate of any one, that redacts, over a check that redacts and one that flags."""
+
+    def made(**second: Any) -> Bundle:
+        flags = words("beta", **{"key": "second", "action": "flag", **second})
+        first = words("alpha", action="redact")
+        gated = guard("p", first, flags, action="redact", gate=Gate("at_least", least=1))
+        return bundle(gated)
+
+    return made
+
+
+def test_a_redacting_gate_cuts_what_any_of_its_checks_found(cutting: Any) -> None:
+    assert judged(cutting(), "alpha and beta").output == ("[redacted] and [redacted]",)
+    remote = cutting(remote=True)
+    assert judged(remote, "alpha and beta").output == ("[redacted] and [redacted]",)
+
+
+def test_a_redacting_gate_is_not_finished_without_one_of_its_checks(cutting: Any) -> None:
+    lost = cutting(evaluate=lambda subject: Found(0.0, failed="gone"))
+    assert not judged(lost, "alpha and beta").finished
+
+    def partly(subject: Subject) -> Found:
+        return Found(1.0, ((0, 4),)) if "beta" in subject.text else Found(0.0, failed="gone")
+
+    found = judged(cutting(evaluate=partly), "beta text", "alpha secret")
+    assert (found.action, found.finished, found.output) == ("block", False, None)
+
+
+def test_the_kill_switch_leaves_no_verdict_of_a_gate_that_lacks_its_judge() -> None:
+    never = words("-", key="judge", remote=True, evaluate=lambda subject: 1 / 0)
+    gated = guard("p", words("red"), never, gate=Gate("all"))
+    found = judged(bundle(gated, stopped=True), "red")
+    assert [(e.check, e.status, e.why) for e in found.receipt][1:] == [
+        ("judge", "skipped", "kill_switch"),
+        ("gate", "skipped", "kill_switch"),
+    ]
+    assert (found.scores, found.would) == ({}, {})
+
+
+def test_what_shadow_asks_for_is_told_beside_what_would_have_come_of_it() -> None:
+    flags = guard("s", words("red", action="flag"), action="flag", mode="shadow")
+    found = judged(bundle(guard("p", words("red")), flags), "red")
+    assert found.would == {"s": ("flag", "block")}
+
+
 def finds(word: str) -> Any:
     return lambda subject: Found(1.0) if word in subject.text else Found(0.0)

@@ -47,6 +47,13 @@ class Found(NamedTuple):
 NOTHING = Found(0.0)
 
 
+class Call(NamedTuple):
+    """A call of a tool; arguments that are a text could not be read as JSON."""
+
+    tool: str
+    arguments: Any
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
     """One text that is judged, and what is known about it.
@@ -54,23 +61,27 @@ class Subject:
     Args:
         role: of a message, e.g. user; "" elsewhere.
         source: of a retrieved passage, e.g. its address; "" elsewhere.
-        tool, arguments: of a tool call, whose `text` is both as one line.
+        calls: of tools: a tool call alone, whose `text` begins with it, or those of a message.
         scores: the classifier's, by the policy's slug, worked out for all policies together.
     """
 
     text: str
     role: str = ""
     source: str = ""
-    tool: str | None = None
-    arguments: Any = None
+    calls: tuple[Call, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is known beside the text, JSON-able; `Subject(text, **facts)` is the same again."""
-        told = {"role": self.role, "source": self.source}
-        call = {"tool": self.tool, "arguments": self.arguments} if self.tool is not None else {}
-        return {**{name: value for name, value in told.items() if value}, **call}
+        """What is known beside the text, JSON-able; `Subject.known` makes the same of it again."""
+        told = {"role": self.role, "source": self.source, "calls": [[*call] for call in self.calls]}
+        return {name: value for name, value in told.items() if value}
+
+    @classmethod
+    def known(cls, text: str, facts: Mapping[str, Any]) -> Subject:
+        """A text with its facts."""
+        calls = tuple(Call(*call) for call in facts.get("calls", ()))
+        return cls(text, **{**facts, "calls": calls})
 
     @cached_property
     def encoded(self) -> bytes:

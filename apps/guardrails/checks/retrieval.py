@@ -189,7 +189,7 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
 
 def _is_passage(subject: Subject) -> bool:
     """Messages have a role and calls a tool; only passages come from somewhere."""
-    return not subject.role and subject.tool is None
+    return not subject.role and not subject.calls
 
 
 def _source(line: str) -> _Allows:

@@ -11,6 +11,7 @@ from apps.base.problems import Problem
 from apps.guardrails.checks.candidates import MOST, counted
 from apps.guardrails.checks.interface import (
     NOTHING,
+    Call,
     Evaluate,
     Field,
     Found,
@@ -39,31 +40,37 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
         raise wrong("forbidden", "A tool is allowed and forbidden; choose one.")
 
     def evaluate(subject: Subject) -> Found:
-        if subject.tool is None:
-            return NOTHING
         reasons: list[str] = []
         spans: list[Span] = []
-        if fold(subject.tool.strip()) in forbidden:
-            reasons.append("a forbidden tool")
-        elif allowed and subject.tool not in allowed:
-            reasons.append("a tool that is not allowed")
-        if reasons:
-            spans += _places(subject.text, subject.tool)
-        arguments = _parsed(subject.arguments)
         try:
-            said = schemas[subject.tool].problem_of(arguments) if subject.tool in schemas else ""
+            for call in subject.calls:
+                for reason, places in broken(call, subject.text):
+                    reasons.append(reason)
+                    spans += places
         except CannotSay:
             return Found(0.0, failed="too_much_work")
+        told = ", ".join(dict.fromkeys(reasons))
+        return Found(1.0, merged(spans), told) if reasons else NOTHING
+
+    def broken(call: Call, text: str) -> Iterator[tuple[str, list[Span]]]:
+        """Every rule that a call breaks, in words, and where that can be seen in the text."""
+        if fold(call.tool.strip()) in forbidden:
+            yield "a forbidden tool", _places(text, call.tool)
+        elif allowed and call.tool not in allowed:
+            yield "a tool that is not allowed", _places(text, call.tool)
+        arguments = _parsed(call.arguments)
+        said = schemas[call.tool].problem_of(arguments) if call.tool in schemas else ""
         if said:
-            reasons.append(f"arguments {said}")
-        elif isinstance(arguments, str):
+            yield f"arguments {said}", []
+        elif isinstance(arguments, str) or not (
+            call.tool in schemas or isinstance(arguments, Mapping)
+        ):
             # whoever reads them may read them in another way than we would
-            reasons.append("arguments that are no JSON object")
+            yield "arguments that are no JSON object", []
         hits = [one for one in _strings(arguments) if values and values.spans(Subject(one))]
         if hits:
-            reasons.append(counted(len(hits), "forbidden value", "forbidden values"))
-            spans += [span for one in hits[:MOST] for span in _places(subject.text, one)]
-        return Found(1.0, merged(spans), ", ".join(reasons)) if reasons else NOTHING
+            told = counted(len(hits), "forbidden value", "forbidden values")
+            yield told, [span for one in hits[:MOST] for span in _places(text, one)]
 
     return evaluate
 
@@ -92,8 +99,10 @@ def _values(patterns: list[str]) -> Patterns | None:
 
 def _parsed(arguments: Any) -> Any:
     """Arguments, also when they come as the JSON text that some models write."""
+    if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+        return {}
     if not isinstance(arguments, str):
-        return {} if arguments is None else arguments
+        return arguments
     try:
         return parse_json(arguments.encode())
     except Problem:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.guardrails.checks import KINDS
-from apps.guardrails.checks.interface import Evaluate, Subject
+from apps.guardrails.checks.interface import Call, Evaluate, Subject
 from tests import hostile
 from tests.guardrails.checks.looking import (
     assert_well_formed,
@@ -95,7 +95,7 @@ def kind(request: pytest.FixtureRequest) -> tuple[str, Evaluate]:
 
 def subject(name: str, text: str) -> Subject:
     if name == "tool_call":
-        return Subject(text, tool="delete", arguments={"text": text, text[:20]: [text]})
+        return Subject(text, calls=(Call("delete", {"text": text, text[:20]: [text]}),))
     return Subject(text)
 
 

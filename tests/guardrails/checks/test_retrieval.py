@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apps.guardrails.checks.interface import Subject
+from apps.guardrails.checks.interface import Call, Subject
 from apps.guardrails.checks.retrieval import INJECTIONS
 from tests.guardrails.checks.looking import built, filled, marked, refused, seconds
 
@@ -192,7 +192,7 @@ def test_a_passage_without_a_source_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "subject", [Subject("hi", role="user"), Subject("search {}", tool="search")]
+    "subject", [Subject("hi", role="user"), Subject("search {}", calls=(Call("search", {}),))]
 )
 def test_messages_and_calls_need_no_source(subject: Subject) -> None:
     assert LISTED(subject).score == 0

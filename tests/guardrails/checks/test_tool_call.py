@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.guardrails.checks.interface import Found, Subject
+from apps.guardrails.checks.interface import Call, Found, Subject
 from tests.guardrails.checks.looking import assert_well_formed, built, refused
 
 MAIL = {"type": "object", "required": ["to"], "properties": {"to": {"pattern": "@example\\.com$"}}}
@@ -17,7 +17,7 @@ MAIL = {"type": "object", "required": ["to"], "properties": {"to": {"pattern": "
 
 def call(tool: str, arguments: Any) -> Subject:
     written = json.dumps(arguments, ensure_ascii=False, sort_keys=True)
-    return Subject(f"{tool} {written}", tool=tool, arguments=arguments)
+    return Subject(f"{tool} {written}", calls=(Call(tool, arguments),))
 
 
 def judged(tool: str, arguments: Any, **settings: Any) -> Found:
@@ -57,8 +57,8 @@ def test_it_holds_arguments_against_their_schema() -> None:
 @pytest.mark.parametrize("arguments", [None, {}])
 def test_no_arguments_are_an_empty_object(arguments: Any) -> None:
     evaluate = built("tool_call", schemas={"mail": MAIL, "now": {"type": "object"}})
-    assert evaluate(Subject("now", tool="now", arguments=arguments)).score == 0
-    assert evaluate(Subject("mail", tool="mail", arguments=arguments)).score == 1
+    assert evaluate(Subject("now", calls=(Call("now", arguments),))).score == 0
+    assert evaluate(Subject("mail", calls=(Call("mail", arguments),))).score == 1
 
 
 def test_arguments_may_come_as_a_json_text() -> None:
@@ -74,7 +74,7 @@ def test_arguments_may_come_as_a_json_text() -> None:
     ],
 )
 def test_it_finds_a_forbidden_value_wherever_it_stands(arguments: Any) -> None:
-    assert judged("run", arguments, values=[r"rm\s+-rf"]).reason == "1 forbidden value"
+    assert judged("run", arguments, values=[r"rm\s+-rf"]).reason.endswith("1 forbidden value")
 
 
 def test_two_values_together_are_not_one() -> None:
