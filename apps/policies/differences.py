@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 
 # a comparison looks at so many pairs of words one by one; more of the same word takes seconds
 _CLOSE_PAIRS = 200_000
+# of fewer words than this, so little alike, both texts are shown whole
+_SHORT, _ALIKE = 60, 0.6
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,13 @@ def _pieces(old: list[str], new: list[str], *, closely: bool) -> tuple[Piece, ..
     """Runs of words; not closely means that words which are everywhere align nothing."""
     pieces = []
     matcher = difflib.SequenceMatcher(None, old, new, autojunk=not closely)
+    if len(old) + len(new) < _SHORT and matcher.ratio() < _ALIKE:
+        # the few words that stayed would only tear both sentences apart
+        return tuple(
+            Piece(kind, "".join(words))
+            for kind, words in (("removed", old), ("added", new))
+            if words
+        )
     for kind, a, b, c, d in matcher.get_opcodes():
         if kind == "equal":
             pieces.append(Piece("same", "".join(old[a:b])))
