@@ -463,7 +463,8 @@ def guard(
 
     Args:
         parapet: an AsyncParapet for coroutine functions, else a Parapet.
-        argument: the name of the parameter that is checked; needed where a call has several texts.
+        argument: the name of the parameter that is checked; needed where a call has several texts,
+            or lists and objects beside its text.
         fallback: what a blocked call returns; without it Blocked is raised.
 
     Raises:
@@ -564,11 +565,17 @@ class _Call:
 
     def __init__(self, signature: inspect.Signature, args: Any, kwargs: Any, named: str) -> None:
         self._bound = signature.bind(*args, **kwargs)
-        found = [one for one in self._texts() if named in ("", *one[0])]
+        each = list(self._each())
+        found = [(at, one) for at, one in each if isinstance(one, str) and named in ("", *at)]
         if not found:
             raise TypeError("A guarded call has no such text, so there is nothing to check.")
-        if len(found) > 1:
-            raise TypeError("A guarded call has several texts: name one, guard(..., argument=...).")
+        # a list of messages beside the name of a model: which of them is meant?
+        others = not named and any(isinstance(one, (list, tuple, dict)) for _, one in each)
+        if len(found) > 1 or others:
+            raise TypeError(
+                "A guarded call has several texts, or lists beside its text: name what is checked, "
+                "guard(..., argument=...)."
+            )
         ((self._at, self.text),) = found
         self.answer: str | None = None
 
@@ -587,8 +594,8 @@ class _Call:
         elif passing is not self.text:
             self._put(passing)
 
-    def _texts(self) -> Iterator[tuple[tuple[str, Any], str]]:
-        """Every text among the arguments, and its place: a parameter, and where in it."""
+    def _each(self) -> Iterator[tuple[tuple[str, Any], Any]]:
+        """Every argument and its place: a parameter, and where in it."""
         for name, value in self._bound.arguments.items():
             kind = self._bound.signature.parameters[name].kind
             items: Iterable[tuple[Any, Any]] = [(_NONE, value)]
@@ -596,9 +603,7 @@ class _Call:
                 items = enumerate(value)
             elif kind is inspect.Parameter.VAR_KEYWORD:
                 items = value.items()
-            for at, item in items:
-                if isinstance(item, str):
-                    yield (name, at), item
+            yield from (((name, at), item) for at, item in items)
 
     def _put(self, text: str) -> None:
         name, at = self._at

@@ -537,6 +537,16 @@ def test_it_guesses_not_which_of_several_texts_is_meant(server: Server) -> None:
     assert server.asked == []
 
 
+def test_it_takes_no_models_name_for_the_conversation(server: Server) -> None:
+    @client.guard(parapet(server))
+    def answer(messages: list[dict[str, str]], model: str) -> str:
+        return "hello"
+
+    with pytest.raises(TypeError, match="name what is checked"):
+        answer([{"role": "user", "content": "hello"}], model="gpt-4")
+    assert server.asked == []
+
+
 def test_it_checks_the_argument_that_is_named(server: Server) -> None:
     assert chat(server, argument="prompt")("gpt-4", "hello", tone="kind") == "gpt-4: hello"
     assert [asked["text"] for asked in server.asked] == ["hello", "gpt-4: hello"]
