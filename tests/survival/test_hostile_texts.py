@@ -1017,7 +1017,8 @@ KNOWN = {
     "MessageIn": {
         "role", "content", "refusal", "tool_calls", "function_call", "tool_call_id", "name",
     },
-    "ToolCallIn": {"name", "arguments"},
+    "ToolCallIn": {"name", "arguments", "function", "id", "type", "index"},
+    "FunctionIn": {"name", "arguments"},
 }  # fmt: skip
 SHAPES = (
     accounts_shapes, corpus_shapes, evidence_shapes, guardrails_shapes, labeling_shapes,
