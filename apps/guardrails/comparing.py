@@ -62,7 +62,8 @@ def _gate(gate: Gate) -> str:
         fitted = gate.slope is not None
         scale = f", calibrated by {gate.slope:.4g} and {gate.offset:+.4g}" if fitted else ""
         return f"the weighted mean of its checks reaches {gate.threshold:g}{scale}"
-    count = f"at least {gate.least} checks find" if gate.kind == "at_least" else _COUNTS[gate.kind]
+    several = "check finds" if gate.least == 1 else "checks find"
+    count = f"at least {gate.least} {several}" if gate.kind == "at_least" else _COUNTS[gate.kind]
     return f"{count} something"
 
 
