@@ -281,7 +281,8 @@ def hold_rules(policy: Policy, version: PolicyVersion) -> None:
     ]
     if errors:
         raise Problem(
-            "Publish a guardrail without these checks, or for another rule, first.",
+            "Checks of the guardrail would come to mean something else: first publish one without "
+            "them, or with them for other rules.",
             code="guardrail_differs",
             status=409,
             errors=errors,

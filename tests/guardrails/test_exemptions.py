@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from apps.guardrails.exemptions import Exemption, blanked, phrase_of, suggested
+from apps.guardrails.exemptions import (
+    Exemption,
+    blanked,
+    lets_through,
+    phrase_of,
+    suggested,
+    text_hash,
+)
 
 
 @pytest.mark.parametrize(
@@ -33,3 +40,9 @@ def test_what_is_offered_blanks_what_was_found() -> None:
     text, span = "Take two tablets tonight.", [5, 16]
     phrase = phrase_of(suggested(text, [span]))
     assert blanked([Exemption("1", "", 0.0, phrase)], text) == "Take             tonight."
+
+
+def test_a_whole_text_is_the_same_with_either_line_breaks() -> None:
+    exempt = Exemption("1", "", 0.0, text_hash=text_hash(b"key", "one\ntwo"))
+    assert lets_through([exempt], b"key", "one\r\ntwo")
+    assert not lets_through([exempt], b"key", "one\n\ntwo")

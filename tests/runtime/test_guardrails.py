@@ -541,6 +541,8 @@ def test_rules_that_would_turn_a_check_into_something_else_are_not_published(
     answer = space.api.post(f"{place}/publish", {})
     assert (answer.status_code, answer.json()["code"]) == (409, "guardrail_differs")
     assert words in answer.json()["errors"][0]["message"]
+    page = factories.page_client(space.admin).post(f"/policies/{space.policy.slug}/publish/")
+    assert words in page.content.decode()
     assert space.check(BAD).json()["action"] == "block"
 
 
