@@ -24,7 +24,6 @@ from apps.runtime.judging import Bundle, judge
 from apps.runtime.models import Decision, DecisionText
 from apps.runtime.recording import recorder, text_hash
 
-MAXIMUM_TURNS = 200
 STAGE = "moderation"
 """What stands for the stage of a text that came to /v1/moderations."""
 
@@ -156,8 +155,6 @@ def _check_texts(subjects: Sequence[Subject], name: str) -> None:
     if not any(subject.text.strip() for subject in subjects):
         errors = [FieldError(f"/{name}", "Send some text.")]
         raise Problem("There is no text to judge.", errors=errors)
-    if len(subjects) > MAXIMUM_TURNS:
-        raise Problem(f"At most {MAXIMUM_TURNS} texts at once.", code="too_large", status=413)
     for subject in subjects:
         check_text(subject.text)
 

@@ -18,6 +18,7 @@ from apps.guardrails.checks.interface import Call, Subject
 
 CONTENTS = ("text", "messages", "tool_call", "passages")
 MAXIMUM_BYTES = 64 * 1024
+MAXIMUM_TURNS = 200
 _AT = {"tool_call": ("text", "tool_call"), "retrieval": ("text", "passages")}
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _MEANS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
@@ -43,6 +44,7 @@ def subjects_of(content: Mapping[str, Any], *, stage: str = "") -> list[Subject]
             errors=[FieldError(f"/{name}", f"Send it as {taken[-1]}, or name another stage.")],
         )
     value = content[name]
+    hold_number(value)
     if name == "tool_call":
         value = [{"calls": [value]}]
     parts = value if isinstance(value, list) else [value]
@@ -51,6 +53,12 @@ def subjects_of(content: Mapping[str, Any], *, stage: str = "") -> list[Subject]
     if sum(len(text.encode(errors="replace")) for one in read for text in one.sent) > MAXIMUM_BYTES:
         raise Problem("At most 64 KiB of text at once.", code="too_large", status=413)
     return [one.subject() for one in read]
+
+
+def hold_number(value: Any) -> None:
+    """Refuse more texts than are judged at once, before anything is read of them."""
+    if isinstance(value, list) and len(value) > MAXIMUM_TURNS:
+        raise Problem(f"At most {MAXIMUM_TURNS} texts at once.", code="too_large", status=413)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from apps.base.problems import Problem
 from apps.policies.serializers import WholeTextField
 from apps.policies.specification import ACTIONS, STAGES
 from apps.runtime.checking import STAGE, Checked
+from apps.runtime.contents import CONTENTS, MAXIMUM_TURNS, hold_number
 from apps.runtime.models import Canary, Decision, Feedback, Incident, KillSwitch
 from apps.runtime.replaying import Replay
 from apps.runtime.traffic import Summary
@@ -99,7 +100,9 @@ class MessageIn(serializers.Serializer):
     role = serializers.CharField(max_length=50)
     content = PartsField(required=False, allow_null=True)
     refusal = WholeTextField(required=False, allow_null=True)
-    tool_calls = ToolCallIn(many=True, required=False, allow_null=True)
+    tool_calls = serializers.ListField(
+        child=ToolCallIn(), required=False, allow_null=True, max_length=MAXIMUM_TURNS
+    )
     function_call = FunctionIn(required=False, allow_null=True)
     tool_call_id = IdField(required=False, allow_null=True)
     name = IdField(required=False, allow_null=True)
@@ -140,6 +143,11 @@ class ContentIn(serializers.Serializer):
     messages = MessageIn(many=True, required=False)
     tool_call = ToolCallIn(required=False)
     passages = PassagesField(child=PassageIn(), required=False)
+
+    def to_internal_value(self, data: Any) -> Any:
+        for name in CONTENTS if isinstance(data, dict) else ():
+            hold_number(data.get(name))
+        return super().to_internal_value(data)
 
 
 class CheckIn(ContentIn):

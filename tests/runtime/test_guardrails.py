@@ -730,3 +730,15 @@ def test_only_the_draft_that_was_seen_is_published_even_in_a_race(
     monkeypatch.setattr(configuring, "_ask_before", another_saves)
     answer = space.api.post(f"{place}/publish", {}, **{"If-Match": f'"{seen}"'})
     assert answer.status_code == 412
+
+
+def test_more_turns_than_are_judged_are_not_even_read(calling: Space) -> None:
+    turn = {"role": "user", "content": "a"}
+    for content in ({"messages": [turn] * 30_000}, {"passages": ["a"] * 30_000}):
+        started = time.thread_time()
+        stage = "input" if "messages" in content else "retrieval"
+        answer = calling.api.post("check", {"stage": stage, **content})
+        assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+        assert time.thread_time() - started < 2.0
+    many = {"role": "assistant", "content": "a", "tool_calls": [CALL] * 201}
+    assert calling.api.post("check", {"stage": "input", "messages": [many]}).status_code == 400
