@@ -90,8 +90,7 @@ class Endpoint(APIView):
         if entry is not None:
             if response.status_code < 500:
                 entry.status = response.status_code
-                # through the renderer's encoder, so that the replay is the same JSON
-                answer = _plain(_without_secrets(response.data))
+                answer = _without_secrets(response.data)
                 entry.answer = seal(self.actor.workspace, _PURPOSE, answer)
                 entry.save(update_fields=["status", "answer"])
             else:
@@ -147,14 +146,6 @@ def _without_secrets(answer: Any) -> Any:
     if not isinstance(answer, dict):
         return answer
     return {name: value for name, value in answer.items() if name not in SHOWN_ONCE}
-
-
-def _plain(value: Any) -> Any:
-    import json
-
-    from rest_framework.utils.encoders import JSONEncoder
-
-    return json.loads(json.dumps(value, cls=JSONEncoder))
 
 
 def validated(serializer_class: type[serializers.Serializer], data: Any) -> dict[str, Any]:

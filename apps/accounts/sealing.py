@@ -10,13 +10,15 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 from django.conf import settings
+from rest_framework.utils.encoders import JSONEncoder
 
 from apps.accounts.models import Workspace
 
 
 def seal(workspace: Workspace, purpose: str, data: Any) -> bytes:
     """JSON-able data as AES, with a key made of the host's, the workspace's and the purpose."""
-    return _cipher(bytes(workspace.split_key), purpose).encrypt(json.dumps(data).encode())
+    written = json.dumps(data, cls=JSONEncoder)  # as answers are, so that they come back as such
+    return _cipher(bytes(workspace.split_key), purpose).encrypt(written.encode())
 
 
 def unseal(workspace: Workspace, purpose: str, sealed: bytes) -> Any:

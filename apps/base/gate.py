@@ -51,6 +51,11 @@ def check_value(value: Any) -> Any:
     return value
 
 
+def whole_number(text: str) -> int | None:
+    """A number as addresses and forms have it, of at most nine digits; None for anything else."""
+    return int(text) if text.isdecimal() and len(text) < 10 else None
+
+
 def parse_json(data: bytes, *, maximum_bytes: int = MAXIMUM_JSON_BYTES) -> Any:
     """Parse strict JSON: UTF-8, unique keys, finite numbers, bounded depth and size."""
     if len(data) > maximum_bytes:

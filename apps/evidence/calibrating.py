@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from apps.accounts.actor import Actor
 from apps.base.problems import Problem
 from apps.evidence.effects import SECONDS, labelled_texts
+from apps.evidence.services import audit_labels
 from apps.guardrails import configuring
 from apps.guardrails.assembling import standing
 from apps.guardrails.configuration import parse
@@ -58,7 +59,7 @@ def calibrate_gate(actor: Actor, *, policy: Policy) -> Calibration:
         )
     means, violates = [], []
     until = time.monotonic() + SECONDS
-    for subject, label in labelled_texts(policy)[0]:
+    for subject, label in labelled_texts(audit_labels(policy)):
         if time.monotonic() > until:
             break
         mean = verdict_on(guardrail, subject, guards.panel).score

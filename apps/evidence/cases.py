@@ -109,7 +109,7 @@ def run_cases(
 
     Args:
         adding: an exception that is not in force yet.
-        excepting: whether exceptions count; they let through, and mend nothing.
+        excepting: whether exceptions count.
         seconds: after which further cases are left unjudged, where remote checks are slow;
             SECONDS unless told.
         between: called after each case, by whoever has to give signs of life.
@@ -125,7 +125,7 @@ def run_cases(
         exemptions = (*guardrail.exemptions, exemption_of(adding))
         guardrail = replace(guardrail, exemptions=exemptions)
     if not excepting:
-        guardrail = replace(guardrail, exemptions=())
+        guardrail = guardrail.unexcepted
     found = []
     until = time.monotonic() + (SECONDS if seconds is None else seconds)
     for case in cases:

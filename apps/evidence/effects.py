@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -65,16 +66,15 @@ class Effect:
         return [(name, figures.as_dict()) for name, figures in both if figures is not None]
 
 
-def labelled_texts(policy: Policy) -> tuple[list[tuple[Subject, AuditLabel]], int]:
-    """The texts of the first MOST_TEXTS decisive audit labels of today, and how many there are."""
-    every = audit_labels(policy)
-    labels = every[:MOST_TEXTS]
+def labelled_texts(labels: Sequence[AuditLabel]) -> list[tuple[Subject, AuditLabel]]:
+    """The texts of the first MOST_TEXTS of these labels."""
+    labels = labels[:MOST_TEXTS]
     texts = dict(
         Example.objects.filter(pk__in=[label.example for label in labels]).values_list(
             "pk", "output"
         )
     )
-    return [(Subject(texts[label.example]), label) for label in labels], len(every)
+    return [(Subject(texts[label.example]), label) for label in labels]
 
 
 def effect(
@@ -95,11 +95,11 @@ def effect(
     both = (guards.guardrail(), drafted.guardrail(configuration=configuration))
     remote = any(check.remote for one in both for check in one.checks)
     now, then = (one.local for one in both)
-    labelled, every = labelled_texts(policy)
+    labels = audit_labels(policy)
     rows, flips, undecided = [], [], 0
     until = time.monotonic() + SECONDS
     judged = 0
-    for subject, label in labelled:
+    for subject, label in labelled_texts(labels):
         if time.monotonic() > until:
             break
         judged += 1
@@ -115,7 +115,7 @@ def effect(
     violating, was, will = (table[:, n].astype(bool) for n in range(3))
     return Effect(
         counted=len(rows),
-        left=every - judged,
+        left=len(labels) - judged,
         undecided=undecided,
         before=estimators.figures(violating, was, table[:, 3]) if rows else None,
         after=estimators.figures(violating, will, table[:, 3]) if rows else None,

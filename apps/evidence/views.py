@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 
 from apps.accounts.pages import page, viewer
+from apps.base.gate import whole_number
 from apps.base.keyset import paginate, paginate_sequence
 from apps.base.problems import Problem
 from apps.evidence import cases, promoting, services
@@ -89,12 +90,11 @@ def publish_guardrail(request: HttpRequest, policy: Policy) -> HttpResponseBase:
             return redirect("evidence:publish_guardrail", policy.slug)
     elif request.method == "POST":
         try:
-            seen = request.POST.get("revision", "")
             version = configuring.publish_guardrail(
                 viewer(request),
                 policy=policy,
                 note=request.POST.get("note", ""),
-                revision=int(seen) if seen.isdecimal() and len(seen) < 10 else None,
+                revision=whole_number(request.POST.get("revision", "")),
             )
         except Problem as found:
             problem = found

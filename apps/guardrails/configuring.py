@@ -26,7 +26,7 @@ from apps.guardrails.exemptions import LONGEST_PHRASE, phrase_of, text_hash
 from apps.guardrails.models import GuardrailDraft, GuardrailVersion, RuleException
 from apps.guardrails.services import tell_change
 from apps.policies.models import Policy, PolicyVersion
-from apps.policies.services import changed_since, hold_policy
+from apps.policies.services import hold_policy, hold_seen
 
 LONGEST_EXCEPTION = timedelta(days=90)
 MOST_EXCEPTIONS = 100
@@ -128,17 +128,14 @@ def publish_guardrail(
             changed while its cases were judged; 400 when it is not right (any more), or the
             workspace would have too many patterns.
     """
-    now = draft_of(policy)[1]
-    if revision is not None and revision != now:
-        raise changed_since(revision, now)
+    hold_seen(revision, draft_of(policy)[1])
     content = _publishable(policy)
     # judged before anything is held, so that slow remote checks answer from memory below
     _ask_before(policy, content)
     with transaction.atomic():
         hold_policy(policy)
-        draft = GuardrailDraft.objects.select_for_update().filter(policy=policy).first()
-        if revision is not None and draft is not None and draft.revision != revision:
-            raise changed_since(revision, draft.revision)
+        GuardrailDraft.objects.select_for_update().filter(policy=policy).first()
+        hold_seen(revision, draft_of(policy)[1])
         if _publishable(policy) != content:
             raise Problem(
                 "Somebody changed the draft meanwhile; look at it and publish again.",

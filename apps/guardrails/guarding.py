@@ -72,6 +72,11 @@ class Guardrail:
         )
         return replace(self, checks=tuple(checks))
 
+    @property
+    def unexcepted(self) -> Guardrail:
+        """The same without exceptions: they let through, and mend nothing."""
+        return replace(self, exemptions=())
+
     def verdict(self, heard: Mapping[str, Heard]) -> Verdict:
         """The gate's, on what is known by now of its checks, by key.
 

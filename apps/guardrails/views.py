@@ -11,6 +11,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 
 from apps.accounts.pages import page, viewer
+from apps.base.gate import whole_number
 from apps.base.keyset import paginate
 from apps.base.problems import NotFound, Problem
 from apps.guardrails import configuring, forms
@@ -58,9 +59,8 @@ def checks(request: HttpRequest, policy: Policy) -> HttpResponseBase:
 @page("guardrails.edit", load=load_policy, methods=("POST",))
 def restore(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """Put an older version into the draft; it is published like any other."""
-    number = request.POST.get("version", "")
-    known = number.isdecimal() and len(number) < 10
-    found = policy.guardrails.filter(number=int(number)).first() if known else None
+    number = whole_number(request.POST.get("version", ""))
+    found = policy.guardrails.filter(number=number).first() if number is not None else None
     if found is None:
         raise NotFound
     configuring.save_guardrail_draft(
@@ -159,8 +159,7 @@ def _try(request: HttpRequest, policy: Policy, content: dict[str, Any]) -> HttpR
 
 
 def _revision(request: HttpRequest) -> int | None:
-    text = request.POST.get("revision", "")
-    return int(text) if text.isdecimal() and len(text) < 10 and text != "0" else None
+    return whole_number(request.POST.get("revision", "")) or None
 
 
 @page("models.view", load=load_policy)

@@ -140,8 +140,7 @@ def publish_version(actor: Actor, *, policy: Policy, revision: int | None = None
 def _publish(actor: Actor, policy: Policy, revision: int | None) -> PolicyVersion:
     hold_policy(policy)
     draft = PolicyDraft.objects.select_for_update().get(policy=policy)
-    if revision is not None and revision != draft.revision:
-        raise changed_since(revision, draft.revision)
+    hold_seen(revision, draft.revision)
     specification = draft.specification
     errors = missing(specification)
     if errors:
@@ -244,14 +243,15 @@ def set_role(actor: Actor, *, policy: Policy, membership: Membership, role: str)
     record(actor, "policy.set_role", policy, person=membership.user.email, role=role or "none")
 
 
-def changed_since(seen: int, now: int) -> Problem:
-    """The refusal to publish what somebody else has changed since it was looked at."""
-    return Problem(
-        "Somebody changed the draft since you looked; look at it again, then publish.",
-        code="precondition_failed",
-        status=412,
-        extra={"yours": seen, "current": now},
-    )
+def hold_seen(seen: int | None, now: int) -> None:
+    """Refuse to publish a draft that was changed since it was looked at, where that is known."""
+    if seen is not None and seen != now:
+        raise Problem(
+            "Somebody changed the draft since you looked; look at it again, then publish.",
+            code="precondition_failed",
+            status=412,
+            extra={"yours": seen, "current": now},
+        )
 
 
 def require_published(policy: Policy) -> None:

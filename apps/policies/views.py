@@ -16,6 +16,7 @@ from apps.accounts.api import load_member
 from apps.accounts.models import Membership
 from apps.accounts.pages import page, viewer
 from apps.accounts.permissions import allowed
+from apps.base.gate import whole_number
 from apps.base.keyset import paginate
 from apps.base.problems import NotFound, Problem
 from apps.policies import forms, services, taxonomies
@@ -92,7 +93,7 @@ def edit(request: HttpRequest, policy: Policy) -> HttpResponseBase:
             viewer(request),
             policy=policy,
             specification=content,
-            revision=_number(request.POST.get("revision", "")),
+            revision=whole_number(request.POST.get("revision", "")),
         )
     except Problem as problem:
         if by_itself:
@@ -113,9 +114,8 @@ def publish(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """Look at the difference once more, then publish the draft as the next version."""
     if request.method == "POST":
         try:
-            version = services.publish_version(
-                viewer(request), policy=policy, revision=_number(request.POST.get("revision", ""))
-            )
+            seen = whole_number(request.POST.get("revision", ""))
+            version = services.publish_version(viewer(request), policy=policy, revision=seen)
         except Problem as problem:
             context = {**_draft_context(policy), "tab": "specification", "problem": problem}
             return render(request, "policies/publish.html", context, status=problem.status)
@@ -129,7 +129,7 @@ def publish(request: HttpRequest, policy: Policy) -> HttpResponseBase:
 def version(request: HttpRequest, found: PolicyVersion) -> HttpResponseBase:
     """One version and what it changed, against the one before it or any other."""
     policy = found.policy
-    against = _number(request.GET.get("against", ""))
+    against = whole_number(request.GET.get("against", ""))
     against = found.number - 1 if against is None else against
     other = policy.versions.filter(number=against).first()
     if other is None and against != 0:
@@ -315,7 +315,3 @@ def _people(policy: Policy) -> list[tuple[Membership, str]]:
         .order_by("user__email")[:500]
     )
     return [(row, roles.get(row.pk, "")) for row in rows]
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isdecimal() and len(text) < 10 else None

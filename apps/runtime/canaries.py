@@ -71,7 +71,7 @@ def remove_canary(actor: Actor, *, canary: Canary) -> None:
 def send_all() -> int:
     """Send every canary once; returns how many had a wrong answer or none."""
     canaries = Canary.objects.select_related("workspace", "made_by__user", "made_by__workspace")
-    return sum(not _send(canary) for canary in list(canaries))
+    return sum(not _send(canary) for canary in canaries)
 
 
 def _send(canary: Canary) -> bool:

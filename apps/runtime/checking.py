@@ -102,12 +102,7 @@ def check_with(
     _check_texts(subjects, next(name for name in CONTENTS if name in content))
     served = bundles.served(actor.workspace)
     bundle = narrow(served.bundle)
-    judgement = judge(
-        bundle,
-        stage=stage,
-        subjects=subjects,
-        rollout_key=key or "\n".join(s.text for s in subjects),
-    )
+    judgement = judge(bundle, stage=stage, subjects=subjects, rollout_key=key)
     if served.stale:
         judgement = replace(judgement, degraded=(*judgement.degraded, served.stale))
     decision = Decision(

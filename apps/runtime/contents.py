@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from apps.base.gate import parse_json
 from apps.base.problems import FieldError, Problem
 from apps.guardrails.checks.interface import Call, Subject
 
@@ -84,22 +83,17 @@ class _Part:
 def _read(part: Any) -> _Part:
     if isinstance(part, str):
         return _Part(part)
-    calls = tuple(_call(call["name"], call.get("arguments", {})) for call in part.get("calls", ()))
+    calls = [Call.read(call["name"], call.get("arguments", {})) for call in part.get("calls", ())]
     text = part.get("text", part.get("content", ""))
-    return _Part(text, part.get("role", ""), part.get("source", ""), calls)
+    written = tuple((call, _written(call)) for call in calls)
+    return _Part(text, part.get("role", ""), part.get("source", ""), written)
 
 
-def _call(tool: str, arguments: Any) -> tuple[Call, str]:
-    """A call, and its arguments as JSON. OpenAI has them as JSON inside a string.
-
-    A string that is no strict JSON stays one: its tool may read it otherwise than we would.
-    """
-    if isinstance(arguments, str):
-        try:
-            arguments = parse_json(arguments.encode()) if arguments.strip() else {}
-        except (Problem, UnicodeError):
-            return Call(tool, arguments), arguments
-    return Call(tool, arguments), json.dumps(arguments, ensure_ascii=False, sort_keys=True)
+def _written(call: Call) -> str:
+    """A call's arguments as JSON; as they came where they are none."""
+    if isinstance(call.arguments, str):
+        return call.arguments
+    return json.dumps(call.arguments, ensure_ascii=False, sort_keys=True)
 
 
 def _call_text(call: Call, written: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from django.db import transaction
@@ -25,6 +24,7 @@ from apps.labeling.models import DECISIVE, Verdict
 from apps.labeling.queue import put_first
 from apps.policies.models import Policy
 from apps.runtime.checking import judged_subjects
+from apps.runtime.judgement import stands
 from apps.runtime.judging import as_written
 from apps.runtime.models import Decision, Feedback, Incident
 
@@ -143,14 +143,14 @@ def is_wrong(policy: Policy, subject: Subject, expected: str, *, excepting: bool
     """Whether what is served now judges a text wrongly, or cannot judge it.
 
     Args:
-        excepting: whether exceptions count; they let through, and mend nothing.
+        excepting: whether exceptions count.
     """
     if policy.status != Policy.Status.ACTIVE or policy.current_version is None:
         return True
     guards = standing(policy)
     guardrail = guards.guardrail()
     if not excepting:
-        guardrail = replace(guardrail, exemptions=())
+        guardrail = guardrail.unexcepted
     fires = verdict_on(guardrail, subject, guards.panel).fires
     return fires is not (expected == MustPassCase.Expected.VIOLATES)
 
@@ -343,13 +343,9 @@ def _misjudged(decision: Decision, policy: str, subjects: Sequence[Subject]) -> 
     turns = [
         reason["turn"]
         for reason in decision.reasons
-        if reason["policy"] == policy and _stopped(reason) and reason["turn"] is not None
+        if reason["policy"] == policy and stands(reason) and reason["turn"] is not None
     ]
     return subjects[turns[0]] if turns else Subject("\n".join(one.text for one in subjects))
-
-
-def _stopped(reason: Mapping[str, Any]) -> bool:
-    return not reason["lifted_by"] and reason["action"] != "allow"
 
 
 def _policies(actor: Actor, decision: Decision, verdict: str, policy: str) -> list[Policy]:
@@ -357,7 +353,7 @@ def _policies(actor: Actor, decision: Decision, verdict: str, policy: str) -> li
     if policy:
         slugs = {policy} & judged
     elif verdict == Feedback.Kind.WRONGLY_BLOCKED:
-        slugs = {reason["policy"] for reason in decision.reasons if _stopped(reason)}
+        slugs = {reason["policy"] for reason in decision.reasons if stands(reason)}
     else:
         slugs = judged if len(judged) == 1 else set()
     found = list(Policy.objects.filter(workspace=actor.workspace, slug__in=slugs).order_by("slug"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any, NamedTuple
 
 from apps.guardrails.checks.interface import Span, Subject, merged
@@ -93,16 +94,22 @@ def by_turn(found: Mapping[Finding, Entry], turns: int) -> list[Outcome]:
     """
     if not found:
         return [Outcome("allow", ())]
-    return [
-        decide(f for f, e in found.items() if not e.places or turn in dict(e.places))
-        for turn in range(turns)
-    ]
+    where = {finding: {turn for turn, _ in entry.places} for finding, entry in found.items()}
+    # most turns of a long conversation are alike: each kind of them is decided once
+    decided: dict[tuple[bool, ...], Outcome] = {}
+    outcomes = []
+    for turn in range(turns):
+        here = tuple(not at or turn in at for at in where.values())
+        if here not in decided:
+            decided[here] = decide(compress(where, here))
+        outcomes.append(decided[here])
+    return outcomes
 
 
 def together(outcomes: Sequence[Outcome]) -> Outcome:
     """The most restrictive of all turns'. A finding stands if it stands in any of them."""
     lifted: dict[Finding, list[str]] = {}
-    for outcome in outcomes:
+    for outcome in {id(outcome): outcome for outcome in outcomes}.values():
         for reason in outcome.reasons:
             lifted.setdefault(reason.finding, []).append(reason.lifted_by)
     reasons = [Reason(f, "" if "" in by else by[0]) for f, by in lifted.items()]
@@ -110,6 +117,11 @@ def together(outcomes: Sequence[Outcome]) -> Outcome:
         max((outcome.action for outcome in outcomes), key=ACTIONS.index),
         tuple(sorted(reasons, key=weight)),
     )
+
+
+def stands(reason: Mapping[str, Any]) -> bool:
+    """Whether a reason, as data, asks for something that nothing lifted."""
+    return not reason["lifted_by"] and reason["action"] != "allow"
 
 
 def reason_as_data(reason: Reason, entry: Entry) -> dict[str, Any]:
@@ -141,6 +153,7 @@ def redactions(
 
     A finding that cannot say where leaves nothing of its text.
     """
+    where = {finding: dict(entry.places) for finding, entry in found.items()}
     texts = []
     for turn, (subject, outcome) in enumerate(zip(subjects, outcomes, strict=True)):
         spans: list[Span] = []
@@ -148,7 +161,7 @@ def redactions(
             if reason.lifted_by or reason.finding.action != "redact":
                 continue
             # what is found in a tool call cannot be cut out of its arguments
-            places = dict(found[reason.finding].places).get(turn) if not subject.calls else ()
+            places = where[reason.finding].get(turn) if not subject.calls else ()
             spans += places or [(0, len(subject.text))]
         texts.append(redacted(subject.text, spans))
     return tuple(texts)

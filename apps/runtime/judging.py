@@ -221,15 +221,19 @@ def judge(
     a check that found nothing.
 
     Args:
-        rollout_key: whose traffic this is; the same key is always on the same side of a rollout.
+        rollout_key: whose traffic this is, always on the same side of a rollout; what is judged
+            stands in where none is given.
     """
     kilobytes = sum(len(subject.text) for subject in subjects) / 1000
     until = clock() + DEADLINE + SECONDS_A_KILOBYTE * kilobytes
     guards = [guard for guard in bundle.guards if stage in guard.stages]
     subjects = [as_written(subject, stage) for subject in subjects]
     scored, problem = _scored(bundle, guards, subjects)
-    allowing = len(subjects) > 1 and any(c.polarity == "allowed" for g in guards for c in _of(g))
-    rounds = [_Round(guard, *_mode(bundle, guard, rollout_key), allowing) for guard in guards]
+    allowing = len(subjects) > 1 and any(
+        check.polarity == "allowed" for guard in guards for check in guard.guardrail.checks
+    )
+    key = rollout_key or "\n".join(subject.text for subject in subjects)
+    rounds = [_Round(guard, *_mode(bundle, guard, key), allowing) for guard in guards]
     for one in rounds:
         if one.mode == "off":
             continue
@@ -248,10 +252,6 @@ def judge(
                 one.heard[check.key] = look(one.guard.guardrail, check, scored, bundle.panel)
     _ask(bundle, rounds, scored)
     return _conclude(rounds, subjects)
-
-
-def _of(guard: Guard) -> tuple[Check, ...]:
-    return guard.guardrail.checks
 
 
 def as_written(subject: Subject, stage: str) -> Subject:

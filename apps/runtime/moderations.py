@@ -19,6 +19,7 @@ from apps.base.problems import Problem
 from apps.policies.taxonomies import BUILT_IN, translate
 from apps.runtime.checking import STAGE, Budget, Checked, check_with
 from apps.runtime.endpoint import CheckEndpoint
+from apps.runtime.judgement import stands
 from apps.runtime.judging import Bundle
 from apps.runtime.serializers import why_not_finished
 
@@ -156,11 +157,7 @@ def _moderating(bundle: Bundle, stages: set[str]) -> Bundle:
 def _result(checked: Checked) -> dict[str, Any]:
     scores = dict.fromkeys(NAMES, 0.0)
     flags = dict.fromkeys(NAMES, False)
-    acting = {
-        reason["policy"]
-        for reason in checked.judgement.reasons
-        if not reason["lifted_by"] and reason["action"] != "allow"
-    }
+    acting = {reason["policy"] for reason in checked.judgement.reasons if stands(reason)}
     known = _known_scores(checked)
     for guard in checked.bundle.guards:
         names = translate(guard.categories, "openai", checked.bundle.mappings) & set(NAMES)

@@ -137,10 +137,7 @@ def preview(
         stage, subjects = content.pop("stage"), subjects_of(content)
         if stage == STAGE:
             stage = _any_stage(policy, specification)
-        key = "\n".join(subject.text for subject in subjects)
-        both = [
-            judge(bundle, stage=stage, subjects=subjects, rollout_key=key) for bundle in (now, then)
-        ]
+        both = [judge(bundle, stage=stage, subjects=subjects) for bundle in (now, then)]
         if not all(judgement.finished for judgement in both):
             undecided += 1
             continue

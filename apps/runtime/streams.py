@@ -25,6 +25,7 @@ from apps.policies.specification import ACTIONS
 from apps.runtime import texts
 from apps.runtime.checking import Checked, check
 from apps.runtime.contents import MAXIMUM_BYTES
+from apps.runtime.judgement import stands
 from apps.runtime.models import StreamBuffer
 
 LIFETIME = timedelta(minutes=10)
@@ -148,7 +149,7 @@ def _definite(checked: Checked) -> str:
     """What was found, also where a policy that failed advises more: that may be asked again."""
     if checked.judgement.finished:
         return checked.judgement.action
-    found = [r["action"] for r in checked.judgement.reasons if not r["lifted_by"]]
+    found = [reason["action"] for reason in checked.judgement.reasons if stands(reason)]
     return max(found, key=ACTIONS.index, default="allow")
 
 

@@ -17,6 +17,7 @@ from django.utils import timezone
 from apps.accounts.models import Workspace
 from apps.policies.models import Policy
 from apps.policies.specification import ACTIONS
+from apps.runtime.judgement import stands
 from apps.runtime.models import Decision, Traffic
 
 LATENCIES = Traffic.LATENCIES
@@ -53,11 +54,10 @@ def count(decisions: Iterable[Decision], *, dropped: Mapping[UUID, int]) -> None
         for key, changed in _said(decision):
             rows[workspace, hour, *key].count += 1
             rows[workspace, hour, *key].changed += changed
-    there = Workspace.objects.filter(pk__in=[*dropped]) if dropped else ()
-    for workspace in (one.pk for one in there):
-        rows[workspace, timezone.now().replace(**_WHOLE), "", "", "", "allow"].dropped += dropped[
-            workspace
-        ]
+    there = Workspace.objects.filter(pk__in=[*dropped]) if dropped else Workspace.objects.none()
+    hour = timezone.now().replace(**_WHOLE)
+    for workspace in there.values_list("pk", flat=True):
+        rows[workspace, hour, "", "", "", "allow"].dropped += dropped[workspace]
     values = [
         [*key, *(getattr(row, name) for name in _NUMBERS), row.buckets]
         for key, row in sorted(rows.items())  # in one order, so that two writers cannot deadlock
@@ -100,7 +100,7 @@ def _said(decision: Decision) -> list[tuple[tuple[str, str, str, str], bool]]:
             key = (*policy, entry["rule"])
             rules[key] = max(rules.get(key, "allow"), entry["action"], key=ACTIONS.index)
     for reason in decision.reasons:
-        if not reason["lifted_by"]:
+        if stands(reason):
             policy = reason["policy"], "enforce"
             asked[policy] = max(asked.get(policy, "allow"), reason["action"], key=ACTIONS.index)
     return [

@@ -23,6 +23,7 @@ from apps.policies.models import Policy
 from apps.policies.specification import ACTIONS, STAGES
 from apps.runtime import canaries, checking, incidents, replaying, switches, texts, traffic
 from apps.runtime.contents import subjects_of
+from apps.runtime.judgement import stands
 from apps.runtime.judging import GATE
 from apps.runtime.models import Canary, Decision, Feedback, Incident, Retention
 from apps.runtime.permissions import load_canary, load_decision, load_incident
@@ -301,9 +302,8 @@ def _exceptions(
     editable = {p.slug for p in policies if allowed(actor, "guardrails.edit", p)}
     offers = {}
     for place, reason in enumerate(decision.reasons):
-        if reason["policy"] not in editable or reason["action"] == "allow" or reason["lifted_by"]:
-            continue
-        if reason["check"] == GATE:  # its checks say what they found themselves
+        # a gate's checks say themselves what they found
+        if reason["policy"] not in editable or not stands(reason) or reason["check"] == GATE:
             continue
         text = subjects[reason["turn"] or 0].text if subjects else ""
         phrase = suggested(text, reason["spans"])

@@ -10,6 +10,7 @@ import pytest
 from apps.base.problems import Problem
 from apps.evidence import calibrating
 from apps.evidence.effects import labelled_texts
+from apps.evidence.services import audit_labels
 from apps.guardrails import configuring
 from apps.guardrails.assembling import standing
 from apps.guardrails.configuration import stored
@@ -34,7 +35,7 @@ def test_it_promises_as_many_violations_as_there_are(live) -> None:
     fitted = calibrating.calibrate_gate(actor, policy=policy)
     guards = standing(policy)
     guardrail = guards.guardrail(configuration=stored(configuring.draft_of(policy)[0]))
-    labelled, _ = labelled_texts(policy)
+    labelled = labelled_texts(audit_labels(policy))
     scores = [verdict_on(guardrail, subject, guards.panel).score for subject, _ in labelled]
     assert fitted.labels == len(labelled)
     # Platt's smoothed targets move the sum by less than one label a side

@@ -229,6 +229,19 @@ def test_what_a_label_did_is_undone_with_it(space: Space) -> None:
     assert (refused.status_code, refused.json()["code"]) == (409, "labelled")
 
 
+def reported_again(space: Space, before: Incident) -> Incident:
+    """An incident of a text that was labelled for an earlier one."""
+    return Incident.objects.create(
+        workspace=space.admin.workspace,
+        policy=space.policy,
+        status="reproduced",
+        expected="violates",
+        text=MISSED,
+        policy_example=before.policy_example,
+        opened_by="x",
+    )
+
+
 def test_a_text_that_was_labelled_before_needs_no_second_label(space: Space) -> None:
     label_first = incident(space)
     label(space, "violates")
@@ -236,30 +249,14 @@ def test_a_text_that_was_labelled_before_needs_no_second_label(space: Space) -> 
     space.guard(STRICTER)
     patch(space, label_first, "verify")
     assert status(label_first) == "verified"
-    again = Incident.objects.create(
-        workspace=space.admin.workspace,
-        policy=space.policy,
-        status="reproduced",
-        expected="violates",
-        text=MISSED,
-        policy_example=label_first.policy_example,
-        opened_by="x",
-    )
+    again = reported_again(space, label_first)
     assert patch(space, again, "make_case").json()["status"] == "fixed"
 
 
 def test_a_label_that_says_otherwise_is_named(space: Space) -> None:
     first = incident(space)
     label(space, "complies")
-    again = Incident.objects.create(
-        workspace=space.admin.workspace,
-        policy=space.policy,
-        status="reproduced",
-        expected="violates",
-        text=MISSED,
-        policy_example=first.policy_example,
-        opened_by="x",
-    )
+    again = reported_again(space, first)
     assert "otherwise (complies)" in patch(space, again, "make_case").json()["detail"]
 
 

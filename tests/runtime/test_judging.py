@@ -18,7 +18,7 @@ from apps.guardrails.gate import Gate
 from apps.guardrails.guarding import Check, Guardrail
 from apps.guardrails.learning import artifact, features
 from apps.guardrails.learning.panel import Panel
-from apps.runtime import judging
+from apps.runtime import judgement, judging
 from apps.runtime.judgement import Judgement
 from apps.runtime.judging import Bundle, Guard, judge
 
@@ -572,6 +572,17 @@ def test_what_shadow_asks_for_is_told_beside_what_would_have_come_of_it() -> Non
     flags = guard("s", words("red", action="flag"), action="flag", mode="shadow")
     found = judged(bundle(guard("p", words("red")), flags), "red")
     assert found.would == {"s": ("flag", "block")}
+
+
+def test_turns_that_are_alike_are_decided_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    decide = judgement.decide
+    monkeypatch.setattr(judgement, "decide", lambda found: asked.append(1) or decide(found))
+    shadows = [guard(f"s{n}", words("red"), mode="shadow") for n in range(5)]
+    served = bundle(guard("p", words("red")), *shadows)
+    found = judged(served, *(["red", "blue"] * 100))
+    assert (found.action, len(found.would)) == ("block", 5)
+    assert len(asked) == 2 * (1 + len(shadows))
 
 
 def finds(word: str) -> Any:

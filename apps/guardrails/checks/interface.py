@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from apps.base.gate import check_text
+from apps.base.gate import check_text, parse_json
 from apps.base.problems import FieldError, Problem
 from apps.guardrails.checks.normalising import Form, folded, plain
 
@@ -52,6 +52,19 @@ class Call(NamedTuple):
 
     tool: str
     arguments: Any
+
+    @classmethod
+    def read(cls, tool: str, arguments: Any) -> Call:
+        """Arguments as they are, or as JSON inside a string, as OpenAI has them.
+
+        A string that is no strict JSON stays one: its tool may read it otherwise than we would.
+        """
+        if not isinstance(arguments, str):
+            return cls(tool, arguments)
+        try:
+            return cls(tool, parse_json(arguments.encode()) if arguments.strip() else {})
+        except (Problem, UnicodeError):
+            return cls(tool, arguments)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from apps.base.gate import parse_json
-from apps.base.problems import Problem
 from apps.guardrails.checks.candidates import MOST, counted
 from apps.guardrails.checks.interface import (
     NOTHING,
@@ -58,7 +56,7 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
             yield "a forbidden tool", _places(text, call.tool)
         elif allowed and call.tool not in allowed:
             yield "a tool that is not allowed", _places(text, call.tool)
-        arguments = _parsed(call.arguments)
+        arguments = {} if call.arguments is None else call.arguments
         said = schemas[call.tool].problem_of(arguments) if call.tool in schemas else ""
         if said:
             yield f"arguments {said}", []
@@ -95,18 +93,6 @@ def _values(patterns: list[str]) -> Patterns | None:
     if compiled and compiled.spans(Subject("")):
         raise wrong("values", "A pattern matches the empty text, so it matches all values.")
     return compiled
-
-
-def _parsed(arguments: Any) -> Any:
-    """Arguments, also when they come as the JSON text that some models write."""
-    if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
-        return {}
-    if not isinstance(arguments, str):
-        return arguments
-    try:
-        return parse_json(arguments.encode())
-    except Problem:
-        return arguments
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -17,7 +17,7 @@ MAIL = {"type": "object", "required": ["to"], "properties": {"to": {"pattern": "
 
 def call(tool: str, arguments: Any) -> Subject:
     written = json.dumps(arguments, ensure_ascii=False, sort_keys=True)
-    return Subject(f"{tool} {written}", calls=(Call(tool, arguments),))
+    return Subject(f"{tool} {written}", calls=(Call.read(tool, arguments),))
 
 
 def judged(tool: str, arguments: Any, **settings: Any) -> Found:
