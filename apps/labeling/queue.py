@@ -223,6 +223,10 @@ _STREAMS = {
     Stream.EXPLORATION: "side = 'train' AND position < 1 AND skips < 2 ORDER BY position",
     Stream.LEARNING: "side = 'train' AND skips < 2 ORDER BY priority DESC, position",
 }
+# what somebody wants labelled goes before whatever is drawn: of the audit sample it takes nothing
+_ASKED_FIRST = (
+    f"side = 'train' AND skips < 2 AND priority >= {FIRST} ORDER BY priority DESC, position"
+)
 _CLAIM = """
 WITH found AS (
     SELECT id, side, priority FROM labeling_slot
@@ -276,9 +280,13 @@ def _draw(actor: Actor, policy: Policy) -> Item | None:
             " pg_advisory_xact_lock(hashtextextended(%s, 0))",
             [f"draw {actor.membership_id} {policy.pk}"],
         )
-        for stream in _order_of_streams(policy):
+        streams = _order_of_streams(policy)
+        orders = [(stream, _STREAMS[stream]) for stream in streams]
+        if streams[0] != Stream.LEARNING:  # which begins with them anyway
+            orders.insert(0, (Stream.LEARNING, _ASKED_FIRST))
+        for stream, order in orders:
             values["ranked"] = stream == Stream.LEARNING
-            cursor.execute(_CLAIM.format(order=_STREAMS[stream], item=_ITEM), values)
+            cursor.execute(_CLAIM.format(order=order, item=_ITEM), values)
             if row := cursor.fetchone():
                 return Item(*row)
         if owner:

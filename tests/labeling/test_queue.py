@@ -245,6 +245,19 @@ def test_the_owner_sets_how_much_is_drawn_for_audit(space) -> None:
             answer(admin, item)
 
 
+@pytest.mark.parametrize("audit_share", [0.0, 1.0])
+def test_what_somebody_wants_labelled_comes_before_whatever_is_drawn(space, audit_share) -> None:
+    admin, policy = space
+    policy.audit_share = audit_share
+    policy.save()
+    wanted = PolicyExample.objects.filter(policy=policy, side=Side.TRAIN).order_by("-u").first()
+    assert queue.put_first(wanted.pk)
+    person, seen = annotator(admin, policy)
+    item = queue.draw(person, policy=seen)
+    assert item.example == wanted.example_id
+    assert Lease.objects.get(pk=item.lease).stream == "learning"
+
+
 def test_audit_items_come_in_the_order_of_their_permanent_numbers(space) -> None:
     admin, policy = space
     policy.audit_share = 1.0
