@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from django.db import connection
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from apps.accounts.actor import Actor
@@ -27,7 +28,7 @@ def record(actor: Actor, action: str, target: object, /, **data: Any) -> None:
         data: JSON-able facts about the change. No texts of examples.
     """
     at = timezone.now()
-    name = f"{type(target).__name__.lower()} {getattr(target, 'pk', target)}"
+    name = _name(target)
     values: dict[str, Any] = {
         "workspace": actor.workspace.pk,
         "at": at,
@@ -57,6 +58,19 @@ WITH head AS (
 UPDATE accounts_audithead there SET sequence = head.sequence, hash = head.hash
 FROM head WHERE there.workspace_id = head.workspace_id
 """
+
+
+def history(workspace: Workspace, target: object, actions: Collection[str]) -> QuerySet[AuditEntry]:
+    """What was done to one thing, the first first; only these actions are looked at.
+
+    The index is by action, so name ones that are rare.
+    """
+    rows = workspace.audit_entries.filter(action__in=actions, target=_name(target))
+    return rows.order_by("sequence")
+
+
+def _name(target: object) -> str:
+    return f"{type(target).__name__.lower()} {getattr(target, 'pk', target)}"
 
 
 def entry_hash(
@@ -120,4 +134,4 @@ def open_chain(workspace: Workspace) -> None:
     AuditHead.objects.create(workspace=workspace)
 
 
-__all__ = ["AuditEntry", "Break", "entry_hash", "open_chain", "record", "verify"]
+__all__ = ["AuditEntry", "Break", "entry_hash", "history", "open_chain", "record", "verify"]

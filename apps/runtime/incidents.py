@@ -8,8 +8,9 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
+from apps.accounts import audit
 from apps.accounts.actor import Actor, task_actor
-from apps.accounts.audit import record
+from apps.accounts.audit import AuditEntry, record
 from apps.base.gate import check_text
 from apps.base.problems import FieldError, Problem
 from apps.corpus.adding import add_example
@@ -322,6 +323,12 @@ def _move(actor: Actor, incident: Incident, status: Incident.Status) -> None:
     incident.status = status
     incident.save()
     record(actor, f"incident.{status}", incident, fixed_by=incident.fixed_by)
+
+
+def history(incident: Incident) -> QuerySet[AuditEntry]:
+    """Who or what moved an incident, and when."""
+    actions = [f"incident.{status}" for status in Status]
+    return audit.history(incident.workspace, incident, actions)
 
 
 def _judged(actor: Actor, decision: Decision, content: Mapping[str, Any] | None) -> list[Subject]:

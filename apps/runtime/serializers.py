@@ -321,6 +321,7 @@ class IncidentShape(serializers.Serializer):
     status = serializers.CharField()
     expected = serializers.CharField(allow_blank=True)
     text = serializers.CharField()
+    facts = serializers.DictField(help_text="What was judged with the text: role, source, calls.")
     note = serializers.CharField()
     decision = serializers.UUIDField(allow_null=True)
     case = serializers.UUIDField(allow_null=True)
@@ -417,6 +418,7 @@ def show_incident(incident: Incident) -> dict[str, Any]:
         "status": incident.status,
         "expected": incident.expected,
         "text": incident.text,
+        "facts": incident.facts,
         "note": incident.note,
         "decision": incident.decision,
         "case": incident.case_id,

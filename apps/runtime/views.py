@@ -240,7 +240,8 @@ def _decision(
 def _incident(
     request: HttpRequest, found: Incident, *, problem: Problem | None = None
 ) -> HttpResponseBase:
-    context = {"incident": found, "life": _LIFE, "problem": problem}
+    history = incidents.history(found)
+    context = {"incident": found, "life": _LIFE, "history": history, "problem": problem}
     status = problem.status if problem else 200
     return render(request, "runtime/incident.html", context, status=status)
 

@@ -74,6 +74,7 @@ def test_from_the_playground_to_feedback_to_an_incident_to_its_fix(
     expect(page.get_by_label("Its life").locator("[aria-current]")).to_have_text("fixed")
     page.get_by_role("button", name="Verify and close").click()
     expect(page.get_by_label("Its life").locator("[aria-current]")).to_have_text("verified")
+    expect(page.get_by_label("What happened").get_by_role("row").last).to_contain_text("verified")
 
 
 def test_a_false_block_is_let_through_where_it_is_seen(world: World, visits: Visits) -> None:

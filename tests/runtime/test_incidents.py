@@ -11,7 +11,7 @@ from apps.labeling.labels import submit_label, undo_label
 from apps.labeling.permissions import load_own_lease
 from apps.labeling.queue import next_item
 from apps.policies.permissions import load_policy
-from apps.runtime import bundles, canaries, texts
+from apps.runtime import bundles, canaries, incidents, texts
 from apps.runtime.models import Incident
 from tests import factories
 from tests.runtime.conftest import WORDS, Space, written
@@ -113,6 +113,20 @@ def test_only_the_version_that_passes_its_case_closes_an_incident(space: Space) 
     found.refresh_from_db()
     assert (found.status, found.fixed_by) == ("fixed", "guardrail 2")
     assert patch(space, found, "verify").json()["status"] == "verified"
+
+
+def test_its_history_tells_who_or_what_moved_it(space: Space) -> None:
+    found = incident(space)
+    label(space, "violates")
+    patch(space, found, "make_case")
+    told = [(entry.action, entry.actor.split(" with ")[0]) for entry in incidents.history(found)]
+    admin = space.admin.label
+    assert told == [
+        ("incident.open", admin),
+        ("incident.reproduced", admin),
+        ("incident.labelled", "task label"),
+        ("incident.case", admin),
+    ]
 
 
 def test_a_candidate_that_fails_a_case_does_not_go_live_and_names_it(space: Space) -> None:
