@@ -217,7 +217,7 @@ def problem(exc: Exception, context: dict[str, Any]) -> HttpResponse | Response 
 
 def document_of(request: HttpRequest, exc: Exception) -> dict[str, Any]:
     """The problem document of what was raised, whose reason stands in the log where it is ours."""
-    found = _as_problem(exc)
+    found = as_problem(exc)
     if found.status >= 500:
         # the message of a database error quotes the data, so only its class is logged
         logger.error("api_error", extra={"error": type(exc).__name__, "id": request.request_id})  # type: ignore[attr-defined]
@@ -226,7 +226,8 @@ def document_of(request: HttpRequest, exc: Exception) -> dict[str, Any]:
     return problem_document(request, found)
 
 
-def _as_problem(exc: Exception) -> Problem:
+def as_problem(exc: Exception) -> Problem:
+    """What went wrong, as a problem that says so to whoever asked."""
     if isinstance(exc, Problem):
         return exc
     if isinstance(exc, exceptions.ValidationError):

@@ -57,7 +57,16 @@ def page(
     return decorate
 
 
+_SIGNED_OUT = Problem(
+    "You are signed out. Sign in in another tab and come back: what you typed is still here.",
+    code="signed_out",
+    status=401,
+)
+
+
 def _to_sign_in(request: HttpRequest) -> HttpResponse:
+    if request.headers.get("HX-Request") and request.method == "POST":
+        return problem_response(request, _SIGNED_OUT)  # the page stays, with what was typed
     if request.headers.get("HX-Request"):
         response = HttpResponse(status=401)
         response["HX-Redirect"] = "/sign-in/"

@@ -12,5 +12,13 @@ INVISIBLE = re.compile(
 )
 
 
+_BLANK = re.compile(rf"(?:\s|{INVISIBLE.pattern})*")
+
+
+def is_blank(text: str) -> bool:
+    """Whether a reader sees nothing of it."""
+    return _BLANK.fullmatch(text) is not None
+
+
 def is_invisible(character: str) -> bool:
     return bool(INVISIBLE.match(character))

@@ -24,6 +24,7 @@ from apps.accounts.audit import record
 from apps.base import jobs
 from apps.base.gate import check_text, check_value, parse_json
 from apps.base.ids import uuid7
+from apps.base.invisible import is_blank
 from apps.base.jobs import Status
 from apps.base.problems import FieldError, NotFound, Problem
 from apps.corpus import reading
@@ -371,7 +372,7 @@ def _values(row: Mapping[str, Any], mapping: Mapping[str, str]) -> dict[str, Any
             values[name] = _metadata(value)
         else:
             values[name] = _text(name, value)
-    if not values["output"]:
+    if is_blank(values["output"]):
         raise Problem("output is missing or empty.")
     return values
 

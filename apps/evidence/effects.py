@@ -45,7 +45,7 @@ class Effect:
             MOST_TEXTS are, and only for SECONDS.
         undecided: texts that one of both could not judge; they are not counted.
         worse, better: how many flipped to the wrong and to the right side.
-        calls: whether checks of tool calls took part: in labelled texts they find nothing.
+        beside: whether checks of tool calls or passages took part: labelled texts have neither.
     """
 
     counted: int
@@ -57,7 +57,7 @@ class Effect:
     better: int
     flips: list[Flip]
     remote: bool
-    calls: bool
+    beside: bool
 
     @property
     def sides(self) -> list[tuple[str, dict[str, Any]]]:
@@ -123,5 +123,7 @@ def effect(
         better=sum(flip.after == flip.violates for flip in flips),
         flips=flips[:_SHOWN],
         remote=remote,
-        calls=any(check.needs_call for one in both for check in one.checks),
+        beside=any(
+            check.needs_call or check.kind == "retrieval" for one in both for check in one.checks
+        ),
     )

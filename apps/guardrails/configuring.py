@@ -100,7 +100,7 @@ def save_guardrail_draft(
     )
     if revision is not None and revision != draft.revision:
         raise Problem(
-            "Somebody else changed this guardrail; reload to see theirs before you save yours.",
+            "Somebody else changed this guardrail since you opened it.",
             code="precondition_failed",
             status=412,
             extra={"yours": revision, "current": draft.revision},

@@ -50,7 +50,9 @@ def checks(request: HttpRequest, policy: Policy) -> HttpResponseBase:
             viewer(request), policy=policy, content=content, revision=_revision(request)
         )
     except Problem as problem:
-        return _editor(request, policy, content, _revision(request), problem=problem)
+        # whoever has seen that theirs is another one may put this one in its place
+        theirs = problem.extra.get("current", _revision(request))
+        return _editor(request, policy, content, theirs, problem=problem)
     messages.success(request, "The draft is saved; it guards once it is published.")
     onward = "evidence:publish_guardrail" if "publish" in request.POST else "guardrails:checks"
     return redirect(onward, policy.slug)
@@ -159,7 +161,7 @@ def _try(request: HttpRequest, policy: Policy, content: dict[str, Any]) -> HttpR
 
 
 def _revision(request: HttpRequest) -> int | None:
-    return whole_number(request.POST.get("revision", "")) or None
+    return whole_number(request.POST.get("revision", ""))
 
 
 @page("models.view", load=load_policy)

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Avg, Count, Q
+from django.db.models import Avg, Count, Q, QuerySet
 from django.utils import timezone
 
 from apps.accounts.actor import Actor
@@ -44,7 +44,8 @@ def of_policies(policies: Sequence[Policy], actor: Actor) -> dict[UUID, Progress
     corpus = {c.policy_id: c for c in CorpusCounter.objects.filter(policy__in=policies)}
     given = {c.policy_id: c for c in LabelCounter.objects.filter(policy__in=policies)}
     own = dict(
-        _recent(Label.objects.filter(policy__in=policies, annotator=actor.membership_id))
+        _given(Label.objects.filter(policy__in=policies, annotator=actor.membership_id))
+        .filter(created_at__gt=timezone.now() - timedelta(hours=24))
         .values_list("policy")
         .annotate(Count("id"))
     )
@@ -64,8 +65,10 @@ def pace(policy: Policy, actor: Actor) -> Pace:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*), percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds)"
-            " FROM labeling_label WHERE policy_id = %s AND annotator_id = %s"
-            " AND verdict <> 'retracted' AND created_at > %s",
+            " FROM labeling_label given WHERE policy_id = %s AND annotator_id = %s"
+            " AND verdict <> 'retracted' AND created_at > %s"
+            " AND NOT EXISTS (SELECT FROM labeling_label undone"
+            " WHERE undone.supersedes_id = given.id AND undone.verdict = 'retracted')",
             [policy.pk, actor.membership_id, timezone.now() - timedelta(hours=24)],
         )
         return Pace(*cursor.fetchone())
@@ -79,8 +82,7 @@ def pool(policy: Policy) -> CorpusCounter:
 def people(policy: Policy) -> list[dict[str, Any]]:
     """Answers of each person on the policy: by verdict, with their mean time."""
     rows = (
-        Label.objects.filter(policy=policy)
-        .exclude(verdict=Verdict.RETRACTED)
+        _given(Label.objects.filter(policy=policy))
         .values("annotator__user__email")
         .annotate(
             violates=Count("id", filter=Q(verdict=Verdict.VIOLATES)),
@@ -99,7 +101,6 @@ def escalated(policy: Policy) -> list[Slot]:
     return list(waiting.select_related("policy_example__example")[:20])
 
 
-def _recent(rows: Any) -> Any:
-    return rows.exclude(verdict=Verdict.RETRACTED).filter(
-        created_at__gt=timezone.now() - timedelta(hours=24)
-    )
+def _given(rows: QuerySet[Label]) -> QuerySet[Label]:
+    """Answers, without those that were undone."""
+    return rows.exclude(verdict=Verdict.RETRACTED).exclude(superseded_by__verdict=Verdict.RETRACTED)

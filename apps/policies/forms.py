@@ -78,10 +78,18 @@ class SettingsForm(forms.ModelForm):
             "level": "A higher level's allowed rules lift lower blocks; nothing lifts its own.",
         }
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            field.show_hidden_initial = True
+
     def split(self) -> dict[str, Any]:
-        """What services.change_settings takes: name, targets and settings."""
-        data = dict(self.cleaned_data)
-        name = data.pop("name")
+        """What services.change_settings takes: name, targets and settings, as far as they changed.
+
+        A page that was opened long ago must not undo what somebody else has set since.
+        """
+        data = {name: self.cleaned_data[name] for name in self.changed_data}
+        name = data.pop("name", None)
         targets = {n.removeprefix("target_"): v for n, v in data.items() if n.startswith("target_")}
         settings = {n: v for n, v in data.items() if not n.startswith("target_")}
         return {"name": name, "targets": targets, "settings": settings}

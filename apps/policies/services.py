@@ -226,6 +226,15 @@ def set_role(actor: Actor, *, policy: Policy, membership: Membership, role: str)
     """Give a member a role on the policy, or take it ("")."""
     if membership.workspace_id != policy.workspace_id:
         raise Problem("This person is not in the workspace.", code="not_a_member")
+    others = PolicyRole.objects.filter(policy=policy, role=Role.OWNER).exclude(
+        membership=membership
+    )
+    if role != Role.OWNER and actor.membership == membership and not others.exists():
+        raise Problem(
+            "The policy would have no owner: make somebody else an owner of it first.",
+            code="last_owner",
+            status=409,
+        )
     if role == "":
         PolicyRole.objects.filter(policy=policy, membership=membership).delete()
     elif role in (Role.ANNOTATOR, Role.OWNER):

@@ -250,6 +250,8 @@ def set_role(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         actor, policy=policy, membership=membership, role=request.POST.get("role", "")
     )
     messages.success(request, f"{membership.user.email}: saved.")
+    if not Policy.objects.owned_by(actor).filter(pk=policy.pk).exists():
+        return redirect("policies:list")
     return redirect("policies:settings", policy.slug)
 
 

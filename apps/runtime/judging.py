@@ -13,7 +13,7 @@ from concurrent.futures import TimeoutError as TooLate
 from dataclasses import dataclass, field, replace
 
 from apps.guardrails import gate
-from apps.guardrails.checks.interface import Span, Subject, merged
+from apps.guardrails.checks.interface import PASSAGE, Span, Subject, merged
 from apps.guardrails.configuration import CLASSIFIER
 from apps.guardrails.guarding import Check, Guardrail, Heard, look, score_all
 from apps.guardrails.learning.panel import Panel
@@ -254,11 +254,15 @@ def judge(
     return _conclude(rounds, subjects)
 
 
+_WRITTEN_BY = {"output": "assistant", "retrieval": PASSAGE}
+
+
 def as_written(subject: Subject, stage: str) -> Subject:
-    """The subject with who wrote it, where its stage tells: a judge has to know."""
-    if stage != "output" or subject.role or subject.source or subject.calls:
+    """The subject with who wrote it, where its stage tells: checks have to know."""
+    role = _WRITTEN_BY.get(stage, "")
+    if not role or subject.role or subject.calls:
         return subject
-    return replace(subject, role="assistant")
+    return replace(subject, role=role)
 
 
 def _without_call(one: _Round, check: Check, stage: str) -> None:

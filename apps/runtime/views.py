@@ -9,10 +9,13 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect, render
+from rest_framework.exceptions import ValidationError
 
 from apps.accounts.actor import Actor
+from apps.accounts.endpoint import as_problem
 from apps.accounts.pages import page, viewer
 from apps.accounts.permissions import allowed
+from apps.base.gate import parse_json
 from apps.base.keyset import paginate
 from apps.base.problems import Problem
 from apps.guardrails.exemptions import suggested
@@ -22,11 +25,12 @@ from apps.guardrails.models import ModelVersion
 from apps.policies.models import Policy
 from apps.policies.specification import ACTIONS, STAGES
 from apps.runtime import canaries, checking, incidents, replaying, switches, texts, traffic
-from apps.runtime.contents import subjects_of
+from apps.runtime.contents import CONTENTS, subjects_of
 from apps.runtime.judgement import stands
 from apps.runtime.judging import GATE
 from apps.runtime.models import Canary, Decision, Feedback, Incident, Retention
 from apps.runtime.permissions import load_canary, load_decision, load_incident
+from apps.runtime.serializers import check_in
 from apps.runtime.texts import kept_content
 
 _ACTS = ("make_case", "verify", "dismiss")
@@ -35,25 +39,28 @@ _LIFE = ("open", "reproduced", "labelled", "case", "fixed", "verified")
 
 @page("check.run", methods=("GET", "POST"))
 def playground(request: HttpRequest) -> HttpResponseBase:
-    """A text through the real path: every guardrail's say, the action, and why that one won."""
+    """Something through the real path: every guardrail's say, the action, and why that one won."""
     actor = viewer(request)
     stage = request.POST.get("stage", "output")
-    text = _text(request, "text")
+    text, shape = _text(request, "text"), request.POST.get("shape", "text")
     context: dict[str, Any] = {"stages": STAGES, "stage": stage, "text": text}
+    context |= {"shapes": CONTENTS, "shape": shape}
     status = 200
     if request.method == "POST":
         try:
             if stage not in STAGES:
                 raise Problem(f"Stages are: {', '.join(STAGES)}.")
-            checked = checking.check(actor, stage=stage, content={"text": text})
+            content = _content(stage, shape, text)
+            checked = checking.check(actor, stage=stage, content=content)
         except Problem as problem:
             context["problem"], status = problem, problem.status
         else:
             context |= {
                 "checked": checked,
                 "policies": _by_policy(checked.decision.receipt),
-                "explained": _explained(actor, checked, text),
-                "exceptions": _exceptions(actor, checked.decision, {"text": text}),
+                "turns": _turns(content),
+                "explained": _explained(actor, checked, "\n".join(_turns(content).values())),
+                "exceptions": _exceptions(actor, checked.decision, content),
             }
     return render(request, "runtime/playground.html", context, status=status)
 
@@ -107,7 +114,9 @@ def feedback(request: HttpRequest, found: Decision) -> HttpResponseBase:
             verdict=verdict,
             note=_text(request, "note"),
             policy=request.POST.get("policy", ""),
-            content={"text": text} if text else None,
+            content=_content(found.stage, request.POST.get("shape", "text"), text)
+            if text
+            else None,
         )
     except Problem as problem:
         if not allowed(viewer(request), "decisions.view", found):
@@ -228,6 +237,7 @@ def _decision(
         "decision": found,
         "policies": _by_policy(found.receipt),
         "kept": kept,
+        "turns": _turns(kept) if kept else {},
         "problem": problem,
         "again": again,
         "explained": {},
@@ -310,6 +320,24 @@ def _exceptions(
         phrase = suggested(text, reason["spans"])
         offers[place] = {"phrase": phrase, "text": "" if phrase else text}
     return offers
+
+
+def _content(stage: str, shape: str, text: str) -> dict[str, Any]:
+    """What is to be judged, of what was written: a text, or JSON as the API takes it."""
+    if shape not in CONTENTS:
+        raise Problem(f"It is one of: {', '.join(CONTENTS)}.")
+    if shape == "text":
+        return {"text": text}
+    value = parse_json(text.encode("utf-8", "surrogatepass"))
+    try:
+        return {shape: check_in({"stage": stage, shape: value})[shape]}
+    except ValidationError as error:
+        raise as_problem(error) from None
+
+
+def _turns(content: dict[str, Any]) -> dict[int, str]:
+    """Each text that is judged, by its place."""
+    return {turn: subject.text for turn, subject in enumerate(subjects_of(content))}
 
 
 def _text(request: HttpRequest, name: str) -> str:

@@ -252,8 +252,25 @@ document.addEventListener("htmx:afterSettle", refresh);
 document.addEventListener("htmx:oobAfterSwap", refresh);
 document.addEventListener("htmx:responseError", (event) => {
   const { responseText, status } = event.detail.xhr;
+  signedOut ||= status === 401;
   toast(detail(responseText) || `That did not work (${status}). Reload the page and try again.`, "bad");
 });
+
+// whoever signs in in another tab goes on here; signing in has changed the token of every form
+let signedOut = false;
+addEventListener("focus", async () => {
+  if (!signedOut) return;
+  const answer = await fetch(location.href);
+  if (answer.redirected) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const token = page.querySelector('meta[name="csrf-token"]').content;
+  document.querySelector('meta[name="csrf-token"]').content = token;
+  for (const field of document.querySelectorAll("[name=csrfmiddlewaretoken]")) field.value = token;
+  document.body.setAttribute("hx-headers", JSON.stringify({ "X-CSRFToken": token }));
+  signedOut = false;
+  toast("You are signed in again. Save once more.");
+});
+
 document.addEventListener("htmx:sendError", () => {
   toast("The server cannot be reached. Check your connection; what you typed is still here.", "bad");
 });

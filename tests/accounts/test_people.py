@@ -241,3 +241,10 @@ def test_adding_a_person_of_another_workspace_keeps_their_password(person: Any) 
     _, one_time = people.add_member(other, email="ada@x.example", role="annotator")
     assert one_time == ""
     assert sign_in(Client()).status_code == 302
+
+
+def test_whoever_is_signed_out_while_writing_keeps_the_page() -> None:
+    answer = Client().post("/policies/doses/edit/", headers={"HX-Request": "true"})
+    assert answer.status_code == 401
+    assert "HX-Redirect" not in answer
+    assert "Sign in in another tab" in answer.content.decode()

@@ -50,6 +50,14 @@ def counts(job: Import) -> tuple[int, int, int]:
     return job.new, job.duplicates, job.rejected
 
 
+@pytest.mark.parametrize("output", ["", "  \n", "\u200b", " \ufeff\u2060 "])
+def test_an_output_of_which_nothing_is_seen_is_rejected(
+    owner: Any, policy: Policy, output: str
+) -> None:
+    job = factories.import_rows(owner, policy, [{"output": output}, {"output": "a"}])
+    assert counts(job) == (1, 0, 1)
+
+
 def test_the_same_text_twice_in_a_file_is_one_example_seen_twice(
     owner: Any, policy: Policy
 ) -> None:

@@ -13,7 +13,7 @@ from django.utils import timezone
 from apps.accounts.models import Role
 from apps.base.problems import Problem
 from apps.corpus.models import PolicyExample, Side
-from apps.labeling import labels, queue
+from apps.labeling import labels, progress, queue
 from apps.labeling.models import Label, Lease, Slot, Verdict
 from apps.labeling.permissions import load_own_lease
 from apps.policies.permissions import load_policy
@@ -134,6 +134,17 @@ def test_undo_takes_the_counts_back(space) -> None:
     labels.undo_label(admin, policy=policy)
     found = labels.counts(policy)
     assert (found.train, found.audit, found.sequence) == (0, 0, 2)
+
+
+def test_an_answer_that_was_undone_counts_for_nobody(space) -> None:
+    admin, policy = space
+    answer(admin, queue.next_item(admin, policy=policy), "violates")
+    again, _ = labels.undo_label(admin, policy=policy)
+    answer(admin, again, "complies")
+    (told,) = progress.people(policy)
+    assert (told["violates"], told["complies"]) == (0, 1)
+    assert progress.pace(policy, admin).labels == 1
+    assert progress.of_policies([policy], admin)[policy.pk].own_today == 1
 
 
 def test_undo_without_an_answer_says_so(space) -> None:

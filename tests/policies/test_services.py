@@ -223,6 +223,20 @@ def test_the_settings_page_saves_with_empty_targets(owner: Any, policy: Policy) 
     assert (saved.mode, saved.on_failure, saved.level) == ("enforce", "open", "platform")
 
 
+def test_a_page_opened_long_ago_undoes_nothing_it_did_not_change(
+    owner: Any, policy: Policy
+) -> None:
+    client = factories.page_client(owner)
+    page = client.get("/policies/doses/settings/")
+    form = page.context["form"]
+    fields = {one.html_name: one.value() if one.value() is not None else "" for one in form}
+    fields |= {one.html_initial_name: fields[one.html_name] for one in form}
+    services.change_settings(owner, policy=policy, targets={}, settings={"mode": "off"})
+    client.post("/policies/doses/settings/", fields | {"name": "Another name"})
+    saved = Policy.objects.get()
+    assert (saved.name, saved.mode) == ("Another name", "off")
+
+
 @pytest.mark.parametrize("name", [" ", "x" * 201])
 def test_a_policy_is_not_renamed_to_nothing_or_to_a_book(owner: Any, name: str) -> None:
     policy = factories.make_policy(owner, "named")
@@ -249,6 +263,25 @@ def test_an_annotator_of_the_workspace_cannot_own_a_policy(owner: Any, policy: P
     with pytest.raises(Problem) as caught:
         factories.give_role(owner, policy, annotator, "owner")
     assert caught.value.code == "role_too_low"
+
+
+def test_the_last_owner_cannot_leave(policy: Policy, owner: Any) -> None:
+    one = factories.make_member(owner.workspace, "owner")
+    factories.give_role(owner, policy, one, "owner")
+    policy.roles.exclude(membership=one.membership).delete()
+    with pytest.raises(Problem) as caught:
+        factories.give_role(one, policy, one, "")
+    assert caught.value.code == "last_owner"
+
+
+def test_an_owner_who_leaves_sees_their_other_policies(policy: Policy, owner: Any) -> None:
+    one, other = (factories.make_member(owner.workspace, "owner") for _ in range(2))
+    for member in (one, other):
+        factories.give_role(owner, policy, member, "owner")
+    answer = factories.page_client(one).post(
+        "/policies/doses/roles/", {"member": str(one.membership.pk), "role": ""}
+    )
+    assert answer["Location"] == "/policies/"
 
 
 def test_a_role_that_is_taken_hides_the_policy_at_once(owner: Any, policy: Policy) -> None:

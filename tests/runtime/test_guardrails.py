@@ -15,6 +15,7 @@ from apps.guardrails import configuring
 from apps.policies.permissions import load_policy
 from apps.runtime import bundles, checking
 from apps.runtime.contents import subjects_of
+from apps.runtime.models import Incident
 from tests import factories
 from tests.runtime.conftest import WORDS, Space, written
 
@@ -742,3 +743,62 @@ def test_more_turns_than_are_judged_are_not_even_read(calling: Space) -> None:
         assert time.thread_time() - started < 2.0
     many = {"role": "assistant", "content": "a", "tool_calls": [CALL] * 201}
     assert calling.api.post("check", {"stage": "input", "messages": [many]}).status_code == 400
+
+
+def test_a_second_first_draft_does_not_replace_the_first_unseen(space: Space) -> None:
+    policy = factories.make_policy(space.admin, slug="another")
+    place = f"/policies/{policy.slug}/guardrail/checks/"
+    client = factories.page_client(space.admin)
+
+    def save(words: str, revision: Any) -> Any:
+        fields = {"checks-1-key": "words", "checks-1-kind": "keywords", "checks-1-words": words}
+        return client.post(place, {**fields, "revision": revision})
+
+    opened = client.get(place).context["revision"]
+    assert save("one", opened).status_code == 302
+    refused = save("two", opened)
+    assert refused.status_code == 412
+    assert save("two", refused.context["revision"]).status_code == 302
+
+
+def play(space: Space, stage: str, shape: str, text: str) -> Any:
+    fields = {"stage": stage, "shape": shape, "text": text}
+    return factories.page_client(space.admin).post("/playground/", fields)
+
+
+@pytest.mark.parametrize(
+    ("stage", "shape", "text"),
+    [
+        ("output", "text", "Take two tablets."),
+        ("output", "messages", '[{"role": "assistant", "content": "Take two tablets."}]'),
+        ("tool_call", "tool_call", '{"name": "say", "arguments": {"text": "Take two tablets."}}'),
+        ("retrieval", "passages", '[{"text": "Take two tablets.", "source": "a.example"}]'),
+    ],
+)
+def test_the_playground_takes_all_that_the_api_takes(
+    space: Space, stage: str, shape: str, text: str
+) -> None:
+    space.publish(stages=["output", "tool_call", "retrieval"])
+    answer = play(space, stage, shape, text)
+    assert answer.context["checked"].decision.action == "block"
+    assert '<mark class="found">two tablets</mark>' in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    "text", ["Take two tablets.", "{}", "[1]", '[{"content": 7}]', '["\\ud800"]']
+)
+def test_the_playground_says_what_is_wrong_with_messages(space: Space, text: str) -> None:
+    answer = play(space, "output", "messages", text)
+    assert answer.status_code == 400
+    assert 'role="alert"' in answer.content.decode()
+
+
+def test_a_miss_in_messages_is_reported_from_the_playground(space: Space) -> None:
+    text = '[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Swallow it."}]'
+    decision = play(space, "output", "messages", text).context["checked"].decision
+    written()
+    fields = {"verdict": "wrongly_allowed", "shape": "messages", "text": text}
+    place = f"/decisions/{decision.pk}/feedback/"
+    answer = factories.page_client(space.admin).post(place, fields)
+    assert answer["Location"].startswith("/incidents/")
+    assert Incident.objects.get().text == "hi\nSwallow it."

@@ -129,6 +129,16 @@ def test_equal_workspaces_have_bundles_of_their_own(space: Space) -> None:
     assert len(ids) == 2
 
 
+def test_only_passages_have_to_come_from_somewhere(space: Space) -> None:
+    space.publish(stages=["input", "output", "retrieval"])
+    space.guard({"key": "rag", "kind": "retrieval", "settings": {"sources": ["good.example"]}})
+    actions = {
+        stage: space.check("Good morning.", stage=stage).json()["action"]
+        for stage in ("input", "output", "retrieval")
+    }
+    assert actions == {"input": "allow", "output": "allow", "retrieval": "block"}
+
+
 def test_a_replay_of_another_source_is_refused(space: Space) -> None:
     space.publish(stages=["retrieval"])
     rag = {"key": "rag", "kind": "retrieval", "settings": {"sources": ["good.example"]}}

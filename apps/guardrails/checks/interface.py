@@ -67,12 +67,15 @@ class Call(NamedTuple):
             return cls(tool, arguments)
 
 
+PASSAGE = "passage"
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
     """One text that is judged, and what is known about it.
 
     Args:
-        role: of a message, e.g. user; "" elsewhere.
+        role: of a message, e.g. user; PASSAGE of what was retrieved; "" where nobody says.
         source: of a retrieved passage, e.g. its address; "" elsewhere.
         calls: of tools: a tool call alone, whose `text` begins with it, or those of a message.
         scores: the classifier's, by the policy's slug, worked out for all policies together.

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from apps.guardrails.checks.candidates import counted
 from apps.guardrails.checks.interface import (
     NOTHING,
+    PASSAGE,
     Evaluate,
     Field,
     Found,
@@ -188,8 +189,8 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
 
 
 def _is_passage(subject: Subject) -> bool:
-    """Messages have a role and calls a tool; only passages come from somewhere."""
-    return not subject.role and not subject.calls
+    """Only what was retrieved, or says where it is from, has to come from somewhere."""
+    return subject.role == PASSAGE or bool(subject.source)
 
 
 def _source(line: str) -> _Allows:

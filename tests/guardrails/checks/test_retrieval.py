@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apps.guardrails.checks.interface import Call, Subject
+from apps.guardrails.checks.interface import PASSAGE, Call, Subject
 from apps.guardrails.checks.retrieval import INJECTIONS
 from tests.guardrails.checks.looking import built, filled, marked, refused, seconds
 
@@ -188,13 +188,14 @@ def test_it_finds_another_source(source: str) -> None:
 
 
 def test_a_passage_without_a_source_is_found() -> None:
-    assert LISTED(Subject("facts")).reason == "no source"
+    assert LISTED(Subject("facts", role=PASSAGE)).reason == "no source"
 
 
 @pytest.mark.parametrize(
-    "subject", [Subject("hi", role="user"), Subject("search {}", calls=(Call("search", {}),))]
+    "subject",
+    [Subject("hi"), Subject("hi", role="user"), Subject("search {}", calls=(Call("search", {}),))],
 )
-def test_messages_and_calls_need_no_source(subject: Subject) -> None:
+def test_texts_messages_and_calls_need_no_source(subject: Subject) -> None:
     assert LISTED(subject).score == 0
 
 
