@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.http.request import RawPostDataException, UnreadablePostError
 from django_htmx.middleware import HtmxMiddleware
 
+from apps.accounts.actor import Actor
 from apps.accounts.endpoint import problem_response
 from apps.accounts.middleware import CurrentWorkspace
 from apps.base.gate import check_text
@@ -96,7 +97,10 @@ def _drain(request: HttpRequest) -> None:
     """Read a body that was not wanted, where it is small.
 
     The server closes a connection on which one stays, under a caller that means to use it again.
+    Nobody waits for the body of somebody unknown: a few who never end would hold every thread.
     """
+    if not isinstance(getattr(request, "actor", None) or getattr(request, "user", None), Actor):
+        return
     length = request.META.get("CONTENT_LENGTH") or "0"
     if length.isdecimal() and 0 < int(length) <= DRAINED:
         with suppress(RawPostDataException, UnreadablePostError, RequestDataTooBig):

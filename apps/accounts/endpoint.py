@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from cryptography.fernet import InvalidToken
 from django.core.exceptions import DisallowedHost, RequestDataTooBig, SuspiciousOperation
 from django.db import DataError, IntegrityError, OperationalError
+from django.db.models import QuerySet
 from django.http import Http404 as DjangoNotFound
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
@@ -33,6 +34,8 @@ from apps.base.problems import FieldError, Malformed, NotFound, Problem, Unknown
 
 logger = logging.getLogger(__name__)
 
+# longer than any request takes
+_DEAD_AFTER = timedelta(minutes=2)
 _PURPOSE = "idempotency"
 SHOWN_ONCE = frozenset({"token", "one_time_password"})
 
@@ -89,12 +92,13 @@ class Endpoint(APIView):
         entry = getattr(self, "_idempotency", None)
         if entry is not None:
             if response.status_code < 500:
-                entry.status = response.status_code
                 answer = _without_secrets(response.data)
-                entry.answer = seal(self.actor.workspace, _PURPOSE, answer)
-                entry.save(update_fields=["status", "answer"])
+                held(entry).update(
+                    status=response.status_code,
+                    answer=seal(self.actor.workspace, _PURPOSE, answer),
+                )
             else:
-                entry.delete()
+                held(entry).delete()
         return super().finalize_response(request, response, *args, **kwargs)
 
     def _claim(self, request: Request, key: str) -> IdempotencyKey:
@@ -123,8 +127,10 @@ class Endpoint(APIView):
                 status=409,
             )
         if entry.status is None:
-            if timezone.now() - entry.created_at > timedelta(minutes=1):
-                return entry  # the first one died half-way
+            now = timezone.now()
+            if now - entry.created_at > _DEAD_AFTER and held(entry).update(created_at=now):
+                entry.created_at = now
+                return entry  # the first one died half-way, and this one alone takes its place
             raise Problem(
                 "The first request with this Idempotency-Key is still running.",
                 code="idempotency_key_busy",
@@ -139,6 +145,11 @@ class Endpoint(APIView):
                 status=409,
             ) from None
         raise _Replay(Response(answer, status=entry.status))
+
+
+def held(entry: IdempotencyKey) -> QuerySet[IdempotencyKey]:
+    """The key as this request holds it: none where another one has taken its place."""
+    return IdempotencyKey.objects.filter(pk=entry.pk, status=None, created_at=entry.created_at)
 
 
 def _without_secrets(answer: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,6 +97,7 @@ def cases_of(policy: Policy) -> QuerySet[MustPassCase]:
 def run_cases(
     policy: Policy,
     *,
+    cases: Sequence[MustPassCase] | None = None,
     model: ModelVersion | None = None,
     configuration: Configuration | None = None,
     version: PolicyVersion | None = None,
@@ -108,13 +109,14 @@ def run_cases(
     """Every case judged by the whole guardrail, with a candidate in place of what is live.
 
     Args:
+        cases: only these.
         adding: an exception that is not in force yet.
         excepting: whether exceptions count.
         seconds: after which further cases are left unjudged, where remote checks are slow;
             SECONDS unless told.
         between: called after each case, by whoever has to give signs of life.
     """
-    cases = list(cases_of(policy))
+    cases = list(cases_of(policy)) if cases is None else cases
     if not cases:
         return []
     guards = standing(policy, model=model)

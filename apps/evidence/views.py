@@ -170,10 +170,7 @@ def promote_model(request: HttpRequest, version: ModelVersion) -> HttpResponseBa
 @page("cases.view", load=load_policy)
 def case_list(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """The must-pass cases, and what guards now says of each."""
-    results = cases.run_cases(policy) if policy.current_version_id else []
-    shown = paginate_sequence(results, cursor=request.GET.get("cursor", ""), size=25)
-    context = {"policy": policy, "tab": "evidence", "page": shown, "given": {}}
-    return render(request, "evidence/cases.html", context)
+    return _cases(request, policy)
 
 
 @page("cases.add", load=load_policy, methods=("POST",))
@@ -188,17 +185,25 @@ def add_case(request: HttpRequest, policy: Policy) -> HttpResponseBase:
             why=request.POST.get("why", "").replace("\r\n", "\n"),
         )
     except Problem as problem:
-        shown = paginate_sequence(cases.run_cases(policy), cursor="", size=25)
-        context = {
-            "policy": policy,
-            "tab": "evidence",
-            "page": shown,
-            "problem": problem,
-            "given": request.POST,
-        }
-        return render(request, "evidence/cases.html", context, status=problem.status)
+        return _cases(request, policy, problem=problem)
     messages.success(request, "Every candidate has to pass it from now on.")
     return redirect("evidence:cases", policy.slug)
+
+
+def _cases(
+    request: HttpRequest, policy: Policy, *, problem: Problem | None = None
+) -> HttpResponseBase:
+    shown = paginate(cases.cases_of(policy), cursor=request.GET.get("cursor", ""), size=25)
+    context = {
+        "policy": policy,
+        "tab": "evidence",
+        "page": shown,
+        "results": cases.run_cases(policy, cases=shown.rows) if policy.current_version_id else [],
+        "problem": problem,
+        "given": request.POST if problem else {},
+    }
+    status = problem.status if problem else 200
+    return render(request, "evidence/cases.html", context, status=status)
 
 
 @page("cases.withdraw", load=load_case, methods=("POST",))

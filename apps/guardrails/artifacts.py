@@ -56,7 +56,7 @@ def _lies_there(sha256: str) -> bool:
         return False
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _load(sha256: str, signature: str) -> artifact.Model:
     if not hmac.compare_digest(signature, sign(sha256)):
         raise artifact.ArtifactRefused("The model's signature is not from this installation.")

@@ -217,21 +217,27 @@ def make_exception(
         made_by=actor.label,
         expires_at=timezone.now() + timedelta(days=days),
     )
+    _hold_room(policy)
     # judged before anything is held, so that slow remote checks answer from memory below
     _ask_before_exception(policy, exception)
     with transaction.atomic():
         hold_policy(policy)
-        if len(exceptions_in_force(policy)) >= MOST_EXCEPTIONS:
-            raise Problem(
-                f"A policy has at most {MOST_EXCEPTIONS} exceptions; end some, or mend the rule.",
-                code="too_many",
-                status=409,
-            )
+        _hold_room(policy)
         _ask_before_exception(policy, exception)
         exception.save(force_insert=True)
         facts = {"exception": str(exception.pk), "rule": rule, "reason": reason}
         record(actor, "exception.make", policy, **facts)
     return exception
+
+
+def _hold_room(policy: Policy) -> None:
+    """Refuse one exception more than a policy may have."""
+    if len(exceptions_in_force(policy)) >= MOST_EXCEPTIONS:
+        raise Problem(
+            f"A policy has at most {MOST_EXCEPTIONS} exceptions; end some, or mend the rule.",
+            code="too_many",
+            status=409,
+        )
 
 
 def _ask_before_exception(policy: Policy, exception: RuleException) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from apps.base.invisible import is_invisible
 from apps.corpus.hashing import framed
@@ -34,6 +35,7 @@ class Exemption:
     text_hash: bytes = b""
 
 
+@lru_cache(maxsize=4096)
 def phrase_of(words: str) -> Patterns:
     """The phrase as it is looked for; raises PatternRefused where nothing of it can be."""
     if not fold(words).split():

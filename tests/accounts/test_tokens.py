@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from apps.accounts import idempotency, people, tokens
 from apps.accounts.actor import SCOPES, role_scopes, task_actor
+from apps.accounts.endpoint import held
 from apps.accounts.models import ApiToken, IdempotencyKey
 from apps.accounts.sealing import unseal
 from apps.base.problems import Problem
@@ -247,6 +248,24 @@ def test_a_write_that_is_still_running_is_not_done_twice(admin: Any) -> None:
     IdempotencyKey.objects.update(status=None, answer=None)
     answer = client.post("policies", body, **{"Idempotency-Key": "k"})
     assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_key_busy")
+
+
+def test_a_write_that_died_is_done_again(admin: Any) -> None:
+    client = factories.api(admin)
+    body = {"slug": "a", "name": "A"}
+    died = IdempotencyKey.objects.update
+    client.post("policies", body, **{"Idempotency-Key": "k"})
+    died(status=None, answer=None, created_at=timezone.now() - timedelta(minutes=5))
+    again = client.post("policies", body, **{"Idempotency-Key": "k"})
+    assert again.json()["code"] == "slug_taken"  # so it ran
+    assert client.post("policies", body, **{"Idempotency-Key": "k"}).json() == again.json()
+
+
+def test_of_two_retries_one_takes_the_place_of_a_write_that_died(admin: Any) -> None:
+    IdempotencyKey.objects.create(membership=admin.membership, key="k", request_digest=b"1")
+    one, two = IdempotencyKey.objects.get(), IdempotencyKey.objects.get()
+    later = timezone.now() + timedelta(minutes=3)
+    assert [held(entry).update(created_at=later) for entry in (one, two)] == [1, 0]
 
 
 def test_a_key_is_forgotten_after_a_day(admin: Any) -> None:
