@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import Visits, World
+from tests.browser.conftest import Visits, World, sign_in
 
 
 def rule(page: Page, number: int) -> Locator:
@@ -168,3 +168,22 @@ def test_a_draft_without_javascript(visits: Visits, world: World) -> None:
     expect(page.get_by_label("Definition")).to_have_value("A new definition.")
     expect(page.locator("[data-rule]")).to_have_count(3)
     expect(rule(page, 2).get_by_label("Text").first).to_have_value("A third rule.")
+
+
+def test_signed_out_while_writing_nothing_is_lost(visits: Visits, world: World) -> None:
+    visits.allow("401")
+    world.policy("half-written", texts=0)
+    page = visits.open(world.owner, "/policies/half-written/edit/")
+    page.context.clear_cookies(name="sessionid")
+    page.get_by_label("Scope").fill("Answers about the weather.")
+    expect(page.locator("#toasts")).to_contain_text("You are signed out.")
+
+    other = page.context.new_page()
+    sign_in(other, world.owner)
+    other.close()
+    page.evaluate("dispatchEvent(new Event('focus'))")
+    expect(page.locator("#toasts")).to_contain_text("You are signed in again.")
+    page.get_by_label("Scope").press_sequentially(" And of the sea.")
+    page.wait_for_timeout(1_200)
+    page.reload()
+    expect(page.get_by_label("Scope")).to_have_value("Answers about the weather. And of the sea.")
