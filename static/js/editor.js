@@ -149,11 +149,12 @@ if (named) {
   });
   from.addEventListener("input", () => {
     if (own) return;
-    to.value = from.value
+    const latin = from.value
       .normalize("NFKD")
       .toLowerCase()
       .replace(/[^a-z0-9]+/g, "-")
       .replace(/^-|-$/g, "")
       .slice(0, 60);
+    to.value = latin || (from.value.trim() && "policy");
   });
 }

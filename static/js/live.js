@@ -260,8 +260,8 @@ document.addEventListener("htmx:responseError", (event) => {
 let signedOut = false;
 addEventListener("focus", async () => {
   if (!signedOut) return;
-  const answer = await fetch(location.href);
-  if (answer.redirected) return;
+  const answer = await fetch(location.href).catch(() => null);
+  if (!answer || answer.redirected) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const token = page.querySelector('meta[name="csrf-token"]').content;
   document.querySelector('meta[name="csrf-token"]').content = token;

@@ -20,6 +20,7 @@ from rest_framework import serializers
 
 from apps.accounts import forms as accounts_forms
 from apps.accounts import serializers as accounts_shapes
+from apps.base.invisible import is_blank
 from apps.corpus import forms as corpus_forms
 from apps.corpus import importing
 from apps.corpus import serializers as corpus_shapes
@@ -454,9 +455,9 @@ CHOOSING: dict[tuple[str, str], list[list[str]]] = {
     ("api:model_effect", "POST"): [["threshold"]],
     ("evidence:publish_guardrail", "POST"): [["note"], ["calibrate"]],
     ("evidence:add_case", "POST"): [["expected"], ["why"]],
-    ("runtime:playground", "POST"): [["stage"], ["text"]],
+    ("runtime:playground", "POST"): [["stage"], ["shape"], ["text"]],
     ("runtime:replay", "POST"): [["text"]],
-    ("runtime:feedback", "POST"): [["verdict"], ["policy"], ["note"], ["text"]],
+    ("runtime:feedback", "POST"): [["verdict"], ["policy"], ["note"], ["shape"], ["text"]],
     ("runtime:move_incident", "POST"): [["act"], ["why"]],
     ("runtime:kill_switch", "POST"): [["on"], ["reason"]],
     ("runtime:keep_texts", "POST"): [["share"], ["days"]],
@@ -726,7 +727,7 @@ def test_an_imported_text_is_rejected_or_comes_back_byte_for_byte(world: World, 
                 hostile.must_be_refused
                 or len(hostile.text) > LIMITS.get(field, 1_000_000)
                 or (field == "metadata" and len(json.dumps(hostile.text)) > 64_000)
-                or (field == "output" and not hostile.text)
+                or (field == "output" and is_blank(hostile.text))
                 or field == "id"  # the same id for another text
             )
             assert allowed, f"{hostile.id} was rejected"
