@@ -65,9 +65,9 @@ _SIGNED_OUT = Problem(
 
 
 def _to_sign_in(request: HttpRequest) -> HttpResponse:
-    if request.headers.get("HX-Request") and request.method == "POST":
-        return problem_response(request, _SIGNED_OUT)  # the page stays, with what was typed
     if request.headers.get("HX-Request"):
+        if request.method == "POST":
+            return problem_response(request, _SIGNED_OUT)  # the page stays, with what was typed
         response = HttpResponse(status=401)
         response["HX-Redirect"] = "/sign-in/"
         return response

@@ -226,10 +226,8 @@ def set_role(actor: Actor, *, policy: Policy, membership: Membership, role: str)
     """Give a member a role on the policy, or take it ("")."""
     if membership.workspace_id != policy.workspace_id:
         raise Problem("This person is not in the workspace.", code="not_a_member")
-    others = PolicyRole.objects.filter(policy=policy, role=Role.OWNER).exclude(
-        membership=membership
-    )
-    if role != Role.OWNER and actor.membership == membership and not others.exists():
+    leaves = role != Role.OWNER and actor.membership == membership
+    if leaves and not policy.roles.filter(role=Role.OWNER).exclude(membership=membership).exists():
         raise Problem(
             "The policy would have no owner: make somebody else an owner of it first.",
             code="last_owner",

@@ -55,12 +55,13 @@ def playground(request: HttpRequest) -> HttpResponseBase:
         except Problem as problem:
             context["problem"], status = problem, problem.status
         else:
+            turns = _turns(content)
             context |= {
                 "checked": checked,
                 "policies": _by_policy(checked.decision.receipt),
-                "turns": _turns(content),
-                "explained": _explained(actor, checked, "\n".join(_turns(content).values())),
-                "exceptions": _exceptions(actor, checked.decision, content),
+                "turns": turns,
+                "explained": _explained(actor, checked, "\n".join(turns.values())),
+                "exceptions": _exceptions(actor, checked.decision, turns),
             }
     return render(request, "runtime/playground.html", context, status=status)
 
@@ -233,15 +234,16 @@ def _decision(
 ) -> HttpResponseBase:
     actor = viewer(request)
     kept = kept_content(actor.workspace, found.pk)
+    turns = _turns(kept) if kept else {}
     context = {
         "decision": found,
         "policies": _by_policy(found.receipt),
         "kept": kept,
-        "turns": _turns(kept) if kept else {},
+        "turns": turns,
         "problem": problem,
         "again": again,
         "explained": {},
-        "exceptions": _exceptions(actor, found, kept),
+        "exceptions": _exceptions(actor, found, turns),
     }
     status = problem.status if problem else 200
     return render(request, "runtime/decision.html", context, status=status)
@@ -304,10 +306,9 @@ def _explained(
 
 
 def _exceptions(
-    actor: Actor, decision: Decision, content: dict[str, Any] | None
+    actor: Actor, decision: Decision, turns: dict[int, str]
 ) -> dict[int, dict[str, str]]:
     """The exception that would answer each reason, by its place, where the actor may make one."""
-    subjects = subjects_of(content) if content else []
     slugs = {reason["policy"] for reason in decision.reasons}
     policies = Policy.objects.visible_to(actor).with_role_of(actor).filter(slug__in=slugs)
     editable = {p.slug for p in policies if allowed(actor, "guardrails.edit", p)}
@@ -316,7 +317,7 @@ def _exceptions(
         # a gate's checks say themselves what they found
         if reason["policy"] not in editable or not stands(reason) or reason["check"] == GATE:
             continue
-        text = subjects[reason["turn"] or 0].text if subjects else ""
+        text = turns.get(reason["turn"] or 0, "")
         phrase = suggested(text, reason["spans"])
         offers[place] = {"phrase": phrase, "text": "" if phrase else text}
     return offers

@@ -250,14 +250,14 @@ document.addEventListener("htmx:afterSwap", (event) => {
 });
 document.addEventListener("htmx:afterSettle", refresh);
 document.addEventListener("htmx:oobAfterSwap", refresh);
+
+// whoever signs in in another tab goes on here; signing in has changed the token of every form
+let signedOut = false;
 document.addEventListener("htmx:responseError", (event) => {
   const { responseText, status } = event.detail.xhr;
   signedOut ||= status === 401;
   toast(detail(responseText) || `That did not work (${status}). Reload the page and try again.`, "bad");
 });
-
-// whoever signs in in another tab goes on here; signing in has changed the token of every form
-let signedOut = false;
 addEventListener("focus", async () => {
   if (!signedOut) return;
   const answer = await fetch(location.href).catch(() => null);

@@ -253,9 +253,9 @@ def test_a_write_that_is_still_running_is_not_done_twice(admin: Any) -> None:
 def test_a_write_that_died_is_done_again(admin: Any) -> None:
     client = factories.api(admin)
     body = {"slug": "a", "name": "A"}
-    died = IdempotencyKey.objects.update
     client.post("policies", body, **{"Idempotency-Key": "k"})
-    died(status=None, answer=None, created_at=timezone.now() - timedelta(minutes=5))
+    long_ago = timezone.now() - timedelta(minutes=5)
+    IdempotencyKey.objects.update(status=None, answer=None, created_at=long_ago)
     again = client.post("policies", body, **{"Idempotency-Key": "k"})
     assert again.json()["code"] == "slug_taken"  # so it ran
     assert client.post("policies", body, **{"Idempotency-Key": "k"}).json() == again.json()

@@ -168,9 +168,8 @@ def test_a_worker_that_lost_its_lease_writes_nothing(labelled) -> None:
 def test_a_model_whose_scores_do_not_rise_with_violations_stays_out(labelled, monkeypatch) -> None:
     actor, policy = labelled
     live = factories.train(actor, policy).model_version
-    factories.give_labels(
-        actor, policy, 20
-    )  # of five, all may be audit labels, which teach nothing
+    # of five, all may be audit labels, which teach nothing
+    factories.give_labels(actor, policy, 20)
     monkeypatch.setattr(pipeline.calibration, "fit_sigmoid", lambda scores, violates: (-1.0, 0.0))
     run = factories.train(actor, policy)
     assert run.status == Status.SUCCEEDED
