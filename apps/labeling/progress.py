@@ -8,8 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
-from django.db.models import Avg, Count, Q, QuerySet
+from django.db.models import Aggregate, Avg, Count, FloatField, Q, QuerySet
 from django.utils import timezone
 
 from apps.accounts.actor import Actor
@@ -44,8 +43,7 @@ def of_policies(policies: Sequence[Policy], actor: Actor) -> dict[UUID, Progress
     corpus = {c.policy_id: c for c in CorpusCounter.objects.filter(policy__in=policies)}
     given = {c.policy_id: c for c in LabelCounter.objects.filter(policy__in=policies)}
     own = dict(
-        _given(Label.objects.filter(policy__in=policies, annotator=actor.membership_id))
-        .filter(created_at__gt=timezone.now() - timedelta(hours=24))
+        _today(Label.objects.filter(policy__in=policies, annotator=actor.membership_id))
         .values_list("policy")
         .annotate(Count("id"))
     )
@@ -62,16 +60,8 @@ def of_policies(policies: Sequence[Policy], actor: Actor) -> dict[UUID, Progress
 
 def pace(policy: Policy, actor: Actor) -> Pace:
     """How many answers one gave in the last 24 hours, and their median time."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*), percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds)"
-            " FROM labeling_label given WHERE policy_id = %s AND annotator_id = %s"
-            " AND verdict <> 'retracted' AND created_at > %s"
-            " AND NOT EXISTS (SELECT FROM labeling_label undone"
-            " WHERE undone.supersedes_id = given.id AND undone.verdict = 'retracted')",
-            [policy.pk, actor.membership_id, timezone.now() - timedelta(hours=24)],
-        )
-        return Pace(*cursor.fetchone())
+    given = _today(Label.objects.filter(policy=policy, annotator=actor.membership_id))
+    return Pace(**given.aggregate(labels=Count("id"), median_seconds=_Median("seconds")))
 
 
 def pool(policy: Policy) -> CorpusCounter:
@@ -104,3 +94,12 @@ def escalated(policy: Policy) -> list[Slot]:
 def _given(rows: QuerySet[Label]) -> QuerySet[Label]:
     """Answers, without those that were undone."""
     return rows.exclude(verdict=Verdict.RETRACTED).exclude(superseded_by__verdict=Verdict.RETRACTED)
+
+
+def _today(rows: QuerySet[Label]) -> QuerySet[Label]:
+    return _given(rows).filter(created_at__gt=timezone.now() - timedelta(hours=24))
+
+
+class _Median(Aggregate):
+    template = "percentile_cont(0.5) WITHIN GROUP (ORDER BY %(expressions)s)"
+    output_field = FloatField()

@@ -294,3 +294,14 @@ def test_a_refused_caller_keeps_its_connection(site: Running) -> None:
             found.append(answer.status)
     assert found[:3] == [200, 200, 429]
     assert set(found[3:]) <= {200, 429}
+
+
+def test_nobody_waits_for_the_body_of_somebody_unknown(site: Running) -> None:
+    address = httpx.URL(site.address)
+    head = (
+        b"POST /api/v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b'Content-Length: 2000\r\n\r\n{"s'
+    )
+    with socket.create_connection((address.host, address.port), timeout=10) as connection:
+        connection.sendall(head)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 401")
