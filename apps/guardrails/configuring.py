@@ -98,13 +98,7 @@ def save_guardrail_draft(
     draft, _ = GuardrailDraft.objects.select_for_update().get_or_create(
         policy=policy, defaults={"content": draft_of(policy)[0], "revision": 0}
     )
-    if revision is not None and revision != draft.revision:
-        raise Problem(
-            "Somebody else changed this guardrail since you opened it.",
-            code="precondition_failed",
-            status=412,
-            extra={"yours": revision, "current": draft.revision},
-        )
+    hold_seen(revision, draft.revision, "Somebody else changed this guardrail since you opened it.")
     if draft.revision and parsed == draft.content:
         return draft.revision
     draft.content = parsed

@@ -98,13 +98,8 @@ def save_draft(
     """
     content = parse(specification).as_dict()
     draft = PolicyDraft.objects.select_for_update().get(policy=policy)
-    if revision is not None and revision != draft.revision:
-        raise Problem(
-            "Somebody else changed this draft; reload to see theirs before you save yours.",
-            code="precondition_failed",
-            status=412,
-            extra={"yours": revision, "current": draft.revision},
-        )
+    told = "Somebody else changed this draft; reload to see theirs before you save yours."
+    hold_seen(revision, draft.revision, told)
     if content == draft.content:
         return draft
     draft.content = content
@@ -250,11 +245,20 @@ def set_role(actor: Actor, *, policy: Policy, membership: Membership, role: str)
     record(actor, "policy.set_role", policy, person=membership.user.email, role=role or "none")
 
 
-def hold_seen(seen: int | None, now: int) -> None:
-    """Refuse to publish a draft that was changed since it was looked at, where that is known."""
+def hold_seen(
+    seen: int | None,
+    now: int,
+    told: str = "Somebody changed the draft since you looked; look at it again, then publish.",
+) -> None:
+    """Refuse what is meant for a draft that has changed since, where it is known which was meant.
+
+    Args:
+        seen, now: its revision as it was looked at, and as it is.
+        told: what is said then.
+    """
     if seen is not None and seen != now:
         raise Problem(
-            "Somebody changed the draft since you looked; look at it again, then publish.",
+            told,
             code="precondition_failed",
             status=412,
             extra={"yours": seen, "current": now},
