@@ -36,9 +36,14 @@ def enforce(world: World, slug: str) -> None:
 
 
 def play(page: Page, text: str) -> None:
+    page.wait_for_timeout(1_200)  # a change is served within a second
     page.goto("/playground/")
     page.get_by_label("Text", exact=True).fill(text)
     page.get_by_role("button", name="Check").click()
+
+
+def decided(page: Page, action: str) -> None:
+    expect(page.get_by_label("The decision").get_by_role("heading")).to_have_text(action)
 
 
 def test_from_the_playground_to_feedback_to_an_incident_to_its_fix(
@@ -47,7 +52,7 @@ def test_from_the_playground_to_feedback_to_an_incident_to_its_fix(
     enforce(world, slug)
     page = visits.open(world.owner)
     play(page, MISSED)
-    expect(page.get_by_label("The decision")).to_contain_text("allow")
+    decided(page, "allow")
     page.get_by_label("Whose verdict").select_option(slug)
     page.get_by_label("Why").fill("a strip is a dose")
     page.get_by_role("button", name="Send").click()
@@ -80,29 +85,28 @@ def test_from_the_playground_to_feedback_to_an_incident_to_its_fix(
 def test_a_false_block_is_let_through_where_it_is_seen(world: World, visits: Visits) -> None:
     enforce(world, guarded(world, "three spoons"))
     page = visits.open(world.owner)
-    page.wait_for_timeout(1_200)  # a change is served within a second
     play(page, "Lay three spoons on the table.")
     page.get_by_role("button", name="Let it through…").click()
     expect(page.get_by_label("Phrase")).to_have_value("three spoons")
     expect(page.get_by_label("For", exact=True)).to_have_value("names-a-dose")
     page.get_by_role("button", name="Let it through").click()
     expect(page.locator("main")).to_contain_text("until")
-    page.wait_for_timeout(1_200)
     play(page, "Lay three spoons on the table.")
-    expect(page.get_by_label("The decision")).to_contain_text("allow")
+    decided(page, "allow")
 
 
-def test_a_policy_goes_from_shadow_to_enforce(world: World, visits: Visits, slug: str) -> None:
+def test_a_policy_goes_from_shadow_to_enforce(world: World, visits: Visits) -> None:
+    # words of its own: another story's policy may be enforced for the usual ones
+    slug, bad = guarded(world, "seven tablets"), "Take seven tablets tonight."
     page = visits.open(world.owner)
-    play(page, BAD)
-    expect(page.get_by_label("The decision")).to_contain_text("allow")
+    play(page, bad)
+    decided(page, "allow")
     expect(page.get_by_label(f"Checks of {slug}, a table")).to_contain_text("block")
     page.goto(f"/policies/{slug}/settings/")
     page.get_by_label("What the check API does with it").select_option("enforce")
     page.get_by_role("button", name="Save").first.click()
-    page.wait_for_timeout(1_200)  # a change is served within a second
-    play(page, BAD)
-    expect(page.get_by_label("The decision")).to_contain_text("block")
+    play(page, bad)
+    decided(page, "block")
 
 
 def test_the_kill_switch_stops_and_starts_everything(
@@ -115,16 +119,14 @@ def test_the_kill_switch_stops_and_starts_everything(
     page.get_by_role("button", name="Stop everything from acting").click()
     try:
         expect(page.locator("main")).to_contain_text("The kill switch is on")
-        page.wait_for_timeout(1_200)
         play(page, BAD)
         expect(page.get_by_label("The decision")).to_contain_text("kill_switch")
     finally:
         page.goto("/serving/")
         page.get_by_label("Reason").fill("mended")
         page.get_by_role("button", name="Let policies act again").click()
-    page.wait_for_timeout(1_200)
     play(page, BAD)
-    expect(page.get_by_label("The decision")).to_contain_text("block")
+    decided(page, "block")
 
 
 def test_an_owner_moves_the_threshold_after_seeing_what_that_does(
