@@ -43,9 +43,9 @@ def test_answers_stand_in_the_order_of_the_calls(at_once: int) -> None:
 
 def test_calls_run_in_other_processes_at_the_same_time() -> None:
     before = time.monotonic()
-    found = forks.results([partial(slow, 0.5, n) for n in range(4)], at_once=4)
+    found = forks.results([partial(slow, 1.0, n) for n in range(4)], at_once=4)
     assert found == [0, 1, 2, 3]
-    assert time.monotonic() - before < 1.5
+    assert time.monotonic() - before < 3
     assert os.getpid() not in forks.results([os.getpid] * 3, at_once=2)
 
 

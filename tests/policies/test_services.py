@@ -307,6 +307,6 @@ def test_two_large_specifications_are_compared_in_time(length: int, number: int)
         return parse({"definition": texts[0], "rules": rules})
 
     one, two = large(), large()
-    start = time.perf_counter()
+    start = time.process_time()
     compare(one, two)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

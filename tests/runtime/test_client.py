@@ -199,7 +199,7 @@ def dripping(handler: Handler, data: bytes) -> None:
     for byte in data:
         handler.wfile.write(bytes([byte]))
         handler.wfile.flush()
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def drip_body(handler: Handler, _: dict[str, Any]) -> None:
@@ -215,7 +215,7 @@ def drip_head(handler: Handler, _: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "slow", [lambda handler, _: time.sleep(1), drip_body, drip_head], ids=["hung", "body", "head"]
+    "slow", [lambda handler, _: time.sleep(5), drip_body, drip_head], ids=["hung", "body", "head"]
 )
 @by_mode
 def test_it_answers_in_time_where_the_server_is_slow(
@@ -224,7 +224,7 @@ def test_it_answers_in_time_where_the_server_is_slow(
     server.answering = slow
     started = time.monotonic()
     verdict = check(server, timeout=0.15, on_error=mode)
-    assert (verdict.action, verdict.error, time.monotonic() - started < 0.6) == (
+    assert (verdict.action, verdict.error, time.monotonic() - started < 3) == (
         action,
         "timeout",
         True,

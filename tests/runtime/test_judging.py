@@ -327,7 +327,7 @@ def test_a_whole_text_is_let_through_by_its_hash_and_no_other() -> None:
 
 
 def slow(subject: Subject) -> Found:
-    time.sleep(0.2)
+    time.sleep(0.5)
     return Found(0.0)
 
 
@@ -335,7 +335,7 @@ def test_remote_checks_are_asked_all_at_once() -> None:
     asked = [guard(f"p{n}", words("-", key="judge", remote=True, evaluate=slow)) for n in range(5)]
     started = time.monotonic()
     assert judged(bundle(*asked), GOOD).finished
-    assert time.monotonic() - started < 0.6
+    assert time.monotonic() - started < 2
 
 
 def test_a_remote_check_that_cannot_change_the_verdict_is_not_asked() -> None:

@@ -468,17 +468,17 @@ def test_it_marks_the_text_by_words_that_change_with_every_call(judge: Judge) ->
 
 
 def test_it_fails_in_time_where_the_judge_is_slow(judge: Judge) -> None:
-    judge.answering = lambda handler, _: time.sleep(1)
+    judge.answering = lambda handler, _: time.sleep(5)
     started = time.monotonic()
     said = check(judge.url, timeout_ms=100)(Subject("hello"))
-    assert (said.failed, time.monotonic() - started < 0.5) == ("timeout", True)
+    assert (said.failed, time.monotonic() - started < 3) == ("timeout", True)
 
 
 def dripping(handler: Handler, data: bytes) -> None:
     for byte in data:
         handler.wfile.write(bytes([byte]))
         handler.wfile.flush()
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def drip_body(handler: Handler, _: dict[str, Any]) -> None:
@@ -498,26 +498,26 @@ def test_it_fails_in_time_where_the_answer_drips(judge: Judge, drip: Answering) 
     judge.answering = drip
     started = time.monotonic()
     said = check(judge.url, timeout_ms=150)(Subject("hello"))
-    assert (said.failed, time.monotonic() - started < 0.6) == ("timeout", True)
+    assert (said.failed, time.monotonic() - started < 3) == ("timeout", True)
 
 
 def test_it_gives_all_guidelines_together_one_deadline(judge: Judge) -> None:
     def slowly(handler: Handler, body: dict[str, Any]) -> None:
-        time.sleep(0.08)
+        time.sleep(0.18)
         says("No")(handler, body)
 
     judge.answering = slowly
-    guidelines = [f"No {number}." for number in range(10)]
+    guidelines = [f"No {number}." for number in range(20)]
     started = time.monotonic()
     said = check(judge.url, "shieldgemma", guidelines=guidelines, timeout_ms=200)(Subject("hello"))
-    assert (said.failed, time.monotonic() - started < 0.6) == ("timeout", True)
+    assert (said.failed, time.monotonic() - started < 3) == ("timeout", True)
 
 
 def test_it_fails_in_time_where_names_are_looked_up_for_ever(
     judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PARAPET_JUDGE_URLS", "http://judge.example/v1")
-    monkeypatch.setattr(addresses, "resolve", lambda host, port: time.sleep(1) or [])
+    monkeypatch.setattr(addresses, "resolve", lambda host, port: time.sleep(5) or [])
     said = check("http://judge.example/v1", timeout_ms=100)(Subject("hello"))
     assert said.failed == "timeout"
 
