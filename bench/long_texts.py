@@ -2,7 +2,7 @@
 
 Trains as a retrain does on half of a set, then places each violating text of the other half
 somewhere in 30 kB of its good texts. Prints, at the same false-positive rate on good texts of the
-same length, how often it is caught alone, in the long text through windows, and in the long text
+same length, how often it is caught alone, in the long text as it is served, and in the long text
 scored whole, and cut exactly where its pieces were joined, which no one knows of a real text; and
 what the served threshold, chosen on single texts, does to long ones.
 
@@ -10,6 +10,7 @@ what the served threshold, chosen on single texts, does to long ones.
         [--seeds 3]                 # how often each set is cut in two
         [--filler xstest_refusal]   # good texts of another set: ordinary ones, where a set's own
                                     # are chosen to be hard to tell from what violates
+        [--between "\\n"]           # what stands between the texts that make a long one
 """
 
 from __future__ import annotations
@@ -67,10 +68,6 @@ def long_text(good: list[str], draw: random.Random, inside: str = "") -> list[st
     return parts
 
 
-def together(parts: list[list[str]]) -> list[str]:
-    return ["\n\n".join(each) for each in parts]
-
-
 def where_joined(judges: Panel, parts: list[list[str]]) -> NDArray[np.float64]:
     """The highest score of the parts themselves."""
     each = sorted({part for text in parts for part in text})
@@ -93,7 +90,7 @@ def read(folder: Path, name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def one(folder: Path, name: str, other: str, seed: int) -> None:
+def one(folder: Path, name: str, other: str, between: str, seed: int) -> None:
     rows = read(folder, name)
     draw = random.Random(seed)
     draw.shuffle(rows)
@@ -109,13 +106,15 @@ def one(folder: Path, name: str, other: str, seed: int) -> None:
     alone_good, alone_bad = judges.score(line)[:, 0], judges.score(bad)[:, 0]
     good_parts = [long_text(filler, draw) for _ in range(MOST)]
     bad_parts = [long_text(filler, draw, text) for text in bad]
-    long_good, long_bad = together(good_parts), together(bad_parts)
-    good_windows, bad_windows = judges.score(long_good)[:, 0], judges.score(long_bad)[:, 0]
+    long_good, long_bad = (
+        [between.join(each) for each in all_of] for all_of in (good_parts, bad_parts)
+    )
+    good_served, bad_served = judges.score(long_good)[:, 0], judges.score(long_bad)[:, 0]
     good_whole, bad_whole = whole_only(judges, long_good), whole_only(judges, long_bad)
     served = np.quantile(alone_good, 1 - RATE)
     shares = {
         "alone": caught(alone_bad, alone_good),
-        "in 30 kB through windows": caught(bad_windows, good_windows),
+        "in 30 kB": caught(bad_served, good_served),
         "in 30 kB scored whole": caught(bad_whole, good_whole),
         "in 30 kB cut where joined": caught(
             where_joined(judges, bad_parts), where_joined(judges, good_parts)
@@ -127,16 +126,16 @@ def one(folder: Path, name: str, other: str, seed: int) -> None:
         f"{name}: caught where {RATE:.0%} of good texts are stopped: {told} ({pieces:.0f} pieces)"
     )
     print(
-        f"  at the threshold of single texts windows stop {np.mean(good_windows > served):.1%} of"
-        f" good long texts and catch {np.mean(bad_windows > served):.2f} (exponent"
-        f" {judges.models[name].length_exponent:.2f}); uncorrected they would"
+        f"  at the threshold of single texts it stops {np.mean(good_served > served):.1%} of"
+        f" good long texts and catches {np.mean(bad_served > served):.2f} (exponent"
+        f" {judges.models[name].length_exponent:.2f}); uncorrected it would"
         f" stop {np.mean(_uncorrected(judges, long_good) > served):.0%}"
     )
 
 
 def _uncorrected(judges: Panel, texts: list[str]) -> NDArray[np.float64]:
-    """The highest window's score, without the share that its number of windows takes."""
-    return np.array([judges.score([text, *panel.windows(text)])[1:, 0].max() for text in texts])
+    """The highest piece's score, without the share that the number of pieces takes."""
+    return np.array([judges.score([text, *panel.pieces(text)])[1:, 0].max() for text in texts])
 
 
 def main() -> None:
@@ -144,11 +143,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the data sets are")
     parser.add_argument("--sets", nargs="*", default=SETS)
     parser.add_argument("--filler", default="", help="the set whose good texts fill; else its own")
+    parser.add_argument("--between", default="\n\n", help="what stands between the parts")
     parser.add_argument("--seeds", type=int, default=1, help="how often each set is cut in two")
     given = parser.parse_args()
     for name in given.sets:
         for seed in range(7, 7 + given.seeds):
-            one(given.folder, name, given.filler, seed)
+            one(given.folder, name, given.filler, given.between, seed)
 
 
 if __name__ == "__main__":

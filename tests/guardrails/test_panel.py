@@ -1,4 +1,4 @@
-"""Several models at once, and long texts through windows."""
+"""Several models at once, and long texts piece by piece."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from apps.guardrails.learning import artifact, features
-from apps.guardrails.learning.panel import LONG, WINDOW, Panel, windows
+from apps.guardrails.learning.panel import LINE, LONG, WINDOW, Panel, pieces
 
 WORDS = ["sea", "walk", "bread", "stone", "river", "light", "paper", "table", "winter", "green"]
 
@@ -47,23 +47,44 @@ def test_a_text_is_scored_the_same_whatever_other_texts_there_are() -> None:
 
 
 @pytest.mark.parametrize("length", [LONG, LONG + 1, LONG + WINDOW // 2, 65_536])
-def test_windows_cover_all_of_a_long_text_and_overlap(length: int) -> None:
+def test_pieces_cover_all_of_a_long_text(length: int) -> None:
     letters = "".join(chr(0x10000 + n) for n in range(length))
     covered = set()
-    for window in windows(letters):
-        covered.update(range(letters.index(window), letters.index(window) + len(window)))
+    for piece in pieces(letters):
+        covered.update(range(letters.index(piece), letters.index(piece) + len(piece)))
     assert covered == set(range(length))
 
 
-def test_a_short_text_has_no_windows() -> None:
-    assert windows("x" * (LONG - 1)) == []
+def test_a_short_text_has_no_pieces() -> None:
+    assert pieces("x\n" * (LONG // 2 - 1)) == []
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n", "\u2028"])
+@pytest.mark.parametrize("place", [0, 70, 140])
+def test_a_line_of_a_long_text_is_a_piece(end: str, place: int) -> None:
+    lines = [f"This is the good line with the number {number}." for number in range(140)]
+    lines.insert(place, "This is the line that nobody should ever have written.")
+    assert lines[place] in [piece.strip() for piece in pieces(end.join(lines))]
+
+
+def test_a_short_line_goes_with_the_next() -> None:
+    text = "So:\nThis is the line that nobody should ever have written.\n" + "word " * LONG
+    assert "So:\nThis is the line that nobody should ever have written.\n" in pieces(text)
+
+
+def test_lines_make_no_more_pieces_than_a_long_text_has_room_for() -> None:
+    assert len(pieces("a\n" * LONG)) <= 2 * LONG / LINE + 2 * LONG / (WINDOW / 2) + 1
+
+
+def test_a_line_longer_than_two_windows_is_seen_through_windows() -> None:
+    assert max(map(len, pieces("a" * LONG + "\n" + "b" * LONG))) == WINDOW
 
 
 @pytest.mark.parametrize("exponent", [1.0, 0.4])
 def test_a_long_text_has_the_highest_odds_of_its_pieces_shared_out(exponent: float) -> None:
     panel = Panel({"a": replace(model(1), length_exponent=exponent)})
     long = text(2, 2 * LONG)
-    pieces = windows(long)
-    (whole,), *parts = panel._margins(features.extract([long, *pieces])).tolist()
-    highest = max(whole, *(margin for (margin,) in parts)) - exponent * math.log(1 + len(pieces))
+    through = pieces(long)
+    (whole,), *parts = panel._margins(features.extract([long, *through])).tolist()
+    highest = max(whole, *(margin for (margin,) in parts)) - exponent * math.log(1 + len(through))
     assert panel.score([long])[0, 0] == pytest.approx(1 / (1 + math.exp(-highest)))

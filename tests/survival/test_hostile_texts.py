@@ -37,7 +37,7 @@ from tests.survival.world import request_of, routes
 
 pytestmark = pytest.mark.django_db
 SLOWEST = 2.0
-"""Seconds of this process; the database has its own limit, as in the site. A busy machine may wait."""
+"""Seconds of this process, however busy its machine; the database has a limit of its own."""
 TEXTS = texts()
 
 

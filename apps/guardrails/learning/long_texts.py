@@ -1,7 +1,7 @@
 """How much a long text's number of pieces is held against it, learnt from texts held out.
 
 A long text's odds are the highest of its n pieces', divided by n ** exponent (panel.py). With 1
-the pieces would be as independent as texts are; but windows overlap, and what they cut out varies
+the pieces would be as independent as texts are; but they overlap, and what a window cuts out varies
 less than whole texts do, so 1 mostly lets long texts through where a single text of their kind
 would be stopped. The exponent is what makes good texts of 10 kB score as good single ones do, at
 the top, where thresholds lie; longer ones may be stopped somewhat more or less often. Imports the
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from apps.guardrails.learning import features
 from apps.guardrails.learning.classifier import Fold
-from apps.guardrails.learning.panel import LONG, windows
+from apps.guardrails.learning.panel import LONG, pieces
 
 READ = 500
 """Held-out good texts that are read for a fold, each cut at LONG code points."""
 MOST = 100_000
 """Code points that they are joined to."""
-PIECES = 25
-"""Windows of a text of 10 kB: their maximum is compared with single texts."""
+NEAR = 10_000
+"""Code points of the long texts whose highest piece is compared with single texts."""
 LEAST = 150
 """Good texts below which the top of their scores is not known well enough: the exponent is 1."""
 LOWEST, INDEPENDENT = 0.3, 1.0
@@ -35,7 +35,7 @@ _TOP = (0.8, 0.85, 0.9, 0.95)
 RECIPE = {
     "long_text_read": READ,
     "long_text_code_points": MOST,
-    "long_text_windows": PIECES,
+    "long_text_near": NEAR,
     "long_text_quantiles": list(_TOP),
 }
 """What the exponent depends on besides the data; JSON-able."""
@@ -51,10 +51,10 @@ def exponent(
 ) -> float:
     """The exponent for a model of these folds, in [0.3, 1].
 
-    The good texts that a fold held out are joined and looked at through windows by the classifier
-    that has not seen them. The maxima over 25 neighbouring windows are long texts' scores; the
-    exponent is by how much their upper quantiles lie above those of the texts themselves, in
-    calibrated log odds, divided by log 25.
+    The good texts that a fold held out are joined and looked at piece by piece by the classifier
+    that has not seen them. The maxima over as many neighbouring pieces as 10 kB have are long
+    texts' scores; the exponent is by how much their upper quantiles lie above those of the texts
+    themselves, in calibrated log odds, divided by the log of how many pieces these are.
 
     Args:
         good: which of the rows that calibrate comply, (rows).
@@ -65,14 +65,21 @@ def exponent(
     alone = np.concatenate([fold.scores[good[fold.rows]] for fold in folds])
     if len(alone) < LEAST:
         return INDEPENDENT
-    maxima = [np.zeros(0)]
+    joined = []
     for fold in folds:
         rows = draw.permutation(fold.rows[good[fold.rows]])[:READ]
-        scores = fold.score(features.extract(windows(_long(read(rows), draw))))
-        if len(scores) >= PIECES:
-            maxima.append(sliding_window_view(scores, PIECES).max(axis=1))
+        joined.append(_long(read(rows), draw))
+    each = [pieces(text) for text in joined]
+    near = sum(map(len, each)) * NEAR // max(1, sum(map(len, joined)))
+    maxima = [
+        sliding_window_view(fold.score(features.extract(here)), near).max(axis=1)
+        for fold, here in zip(folds, each, strict=True)
+        if len(here) >= near > 1
+    ]
+    if not maxima:
+        return INDEPENDENT
     higher = np.quantile(np.concatenate(maxima), _TOP) - np.quantile(alone, _TOP)
-    return float(np.clip(slope * higher.mean() / np.log(PIECES), LOWEST, INDEPENDENT))
+    return float(np.clip(slope * higher.mean() / np.log(near), LOWEST, INDEPENDENT))
 
 
 def _long(texts: Sequence[str], draw: np.random.Generator) -> str:

@@ -1,19 +1,19 @@
-"""Several models on the same texts at once, and long texts looked at through windows.
+"""Several models on the same texts at once, and long texts looked at piece by piece.
 
 A violation in one paragraph of a long text hardly moves the score of the whole. So a long text is
-scored whole and in overlapping windows. If a long text violates as often as a short one, then each
-of the n pieces that are looked at violates 1/n as often, so by Bayes' rule a piece's odds are those
-of its c divided by n. The text's c is the highest of them: without the correction every long text
-would be stopped sooner or later. Overlapping windows are fewer than n independent pieces, so each
-model divides by n to a power of its own (long_texts.py), with which good texts of 10 kB are stopped
-about as often as short ones (bench/long_texts.py prints what becomes of 30 kB, and what is lost
-against a text that stands alone).
+scored whole, in its lines, as whoever wrote it has cut it, and in overlapping windows, wherever the
+lines end. If a long text violates as often as a short one, then each of the n pieces that are
+looked at violates 1/n as often, so by Bayes' rule a piece's odds are those of its c divided by n.
+The text's c is the highest of them: without the correction every long text would be stopped sooner
+or later. Pieces that overlap are fewer than n independent ones, so each model divides by n to a
+power of its own (long_texts.py), with which good texts of 10 kB are stopped about as often as short
+ones (bench/long_texts.py prints what becomes of 30 kB, beside a text that stands alone).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,11 @@ from apps.guardrails.learning import features
 from apps.guardrails.learning.artifact import Model
 
 LONG = 4_000
-"""Code points from which a text is looked at through windows as well."""
+"""Code points from which a text is looked at piece by piece as well."""
 WINDOW = 800
 STEP = 400
+LINE = 32
+"""Code points below which a line is looked at together with the next."""
 
 
 class Panel:
@@ -49,9 +51,10 @@ class Panel:
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """c of each text by each model, in [0, 1]; (texts, models)."""
-        pieces, numbers = _pieces(texts)
-        margins = self._margins(features.extract(pieces))
-        if len(pieces) > len(texts):
+        each = [[text, *pieces(text)] for text in texts]
+        numbers = np.array(list(map(len, each)), np.int64)
+        margins = self._margins(features.extract(list(chain.from_iterable(each))))
+        if len(margins) > len(texts):
             margins -= np.log(numbers).repeat(numbers)[:, None] * self._exponents
             margins = np.maximum.reduceat(margins, numbers.cumsum() - numbers, axis=0)
         return _sigmoid(margins)
@@ -78,17 +81,27 @@ class Panel:
         return np.divide(dot, np.sqrt(length), out=np.zeros_like(dot), where=length > 0)
 
 
-def _pieces(texts: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """Each text, followed by its windows if it is long; and how many pieces each text has."""
-    each = [[text, *windows(text)] for text in texts]
-    return [piece for here in each for piece in here], np.array(list(map(len, each)), np.int64)
+def pieces(text: str) -> list[str]:
+    """What a long text is looked at through, in order; nothing of a short one.
 
-
-def windows(text: str) -> list[str]:
-    """Overlapping pieces of a long text that cover all of it; none of a short one."""
+    Windows cover all of it, and each of its lines of at most two windows is seen by itself.
+    """
     if len(text) < LONG:
         return []
-    return [text[start : start + WINDOW] for start in range(0, len(text) - WINDOW + STEP, STEP)]
+    starts = range(0, len(text) - WINDOW + STEP, STEP)
+    spans = [*((start, start + WINDOW) for start in starts), *_lines(text)]
+    return [text[start:end] for start, end in sorted(spans)]
+
+
+def _lines(text: str) -> Iterator[tuple[int, int]]:
+    """From where to where the lines go, short ones with what follows them."""
+    start = end = 0
+    for line in text.splitlines(keepends=True):
+        end += len(line)
+        if end - start >= LINE or end == len(text):
+            if end - start <= 2 * WINDOW:
+                yield start, end
+            start = end
 
 
 def _sigmoid(margins: NDArray[np.float64]) -> NDArray[np.float64]:
