@@ -21,7 +21,7 @@ from apps.guardrails.checks.interface import Subject
 from apps.guardrails.configuration import Configuration
 from apps.guardrails.guarding import verdict_on
 from apps.guardrails.models import ModelVersion, RuleException
-from apps.policies.models import Policy, PolicyVersion
+from apps.policies.models import Policy, PolicyVersion, Rule
 
 MOST_CASES = 500
 SECONDS = 20.0
@@ -100,7 +100,7 @@ def run_cases(
     cases: Sequence[MustPassCase] | None = None,
     model: ModelVersion | None = None,
     configuration: Configuration | None = None,
-    version: PolicyVersion | None = None,
+    rules: Mapping[str, Rule] | None = None,
     adding: RuleException | None = None,
     excepting: bool = True,
     seconds: float | None = None,
@@ -120,9 +120,7 @@ def run_cases(
     if not cases:
         return []
     guards = standing(policy, model=model)
-    guardrail = guards.guardrail(
-        rules=rules_by_key(version) if version else None, configuration=configuration
-    )
+    guardrail = guards.guardrail(rules=rules, configuration=configuration)
     if adding is not None:
         exemptions = (*guardrail.exemptions, exemption_of(adding))
         guardrail = replace(guardrail, exemptions=exemptions)
@@ -164,7 +162,7 @@ def hold_configuration(policy: Policy, configuration: Configuration) -> None:
 def hold_version(policy: Policy, version: PolicyVersion) -> None:
     """Refuse a policy version under whose rules a case fails."""
     if policy.current_version_id is not None:
-        _refuse(run_cases(policy, version=version))
+        _refuse(run_cases(policy, rules=rules_by_key(version)))
 
 
 def judge_ahead(policy: Policy) -> None:

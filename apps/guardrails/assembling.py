@@ -27,7 +27,7 @@ from apps.guardrails.learning import artifact
 from apps.guardrails.learning.panel import Panel
 from apps.guardrails.models import GuardrailVersion, ModelVersion, RuleException
 from apps.policies.models import Policy, PolicyVersion, Rule
-from apps.policies.specification import ACTIONS
+from apps.policies.specification import ACTIONS, Specification
 
 _WARM_UP = "A text to warm up with."
 
@@ -163,6 +163,12 @@ def strictest_action(rules: Mapping[str, Rule]) -> str:
 def rules_by_key(version: PolicyVersion) -> dict[str, Rule]:
     """The rules of a published version."""
     return {rule.key: rule for rule in version.rules.all()}
+
+
+def drafted_rules(specification: Specification) -> dict[str, Rule]:
+    """The rules of a draft that is ready to be published; they are in no table yet."""
+    rows = specification.as_dict()["rules"]
+    return {row["key"]: Rule(position=n, **row) for n, row in enumerate(rows)}
 
 
 def _check(

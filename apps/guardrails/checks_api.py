@@ -25,7 +25,7 @@ from apps.guardrails.checks import KINDS
 from apps.guardrails.configuration import DEFAULT, parse
 from apps.guardrails.models import GuardrailVersion
 from apps.guardrails.permissions import load_exception
-from apps.guardrails.trying import try_text
+from apps.guardrails.trying import try_out
 from apps.policies.permissions import load_policy
 from apps.policies.services import require_published
 
@@ -108,7 +108,7 @@ class GuardrailVersionList(Endpoint):
 
 
 class GuardrailTry(Endpoint):
-    """A text before what guards, or before `content`; nothing is recorded."""
+    """What is sent before what guards, or before `content`; nothing is recorded."""
 
     requires = {"POST": "guardrails.view"}
     load = staticmethod(load_policy)
@@ -118,8 +118,9 @@ class GuardrailTry(Endpoint):
         data = validated(shapes.TryIn, request.data)
         require_published(self.target)
         rules = configuring.rules_of(self.target)
-        configuration = parse(data["content"], rules=rules) if "content" in data else None
-        tried = try_text(self.target, data["text"], configuration)
+        content, stage = data.pop("content", None), data.pop("stage")
+        configuration = None if content is None else parse(content, rules=rules)
+        tried = try_out(self.target, data, stage=stage, configuration=configuration)
         return Response(
             {
                 "fires": tried.verdict.fires,
@@ -133,6 +134,7 @@ class GuardrailTry(Endpoint):
                         "score": heard.score,
                         "threshold": check.threshold,
                         "found": bool(heard.places),
+                        "turn": heard.turn if heard.places else None,
                         "spans": [list(span) for _, spans in heard.places for span in spans],
                         "reason": heard.reason,
                         "failed": heard.failed,

@@ -13,7 +13,7 @@ from apps.accounts.actor import Actor
 from apps.accounts.audit import record
 from apps.base.gate import check_text
 from apps.base.problems import FieldError, Problem
-from apps.guardrails.assembling import configuration_of
+from apps.guardrails.assembling import configuration_of, rules_by_key
 from apps.guardrails.checks.matching import PatternRefused
 from apps.guardrails.configuration import (
     DEFAULT,
@@ -25,7 +25,7 @@ from apps.guardrails.configuration import (
 from apps.guardrails.exemptions import LONGEST_PHRASE, phrase_of, text_hash
 from apps.guardrails.models import GuardrailDraft, GuardrailVersion, RuleException
 from apps.guardrails.services import tell_change
-from apps.policies.models import Policy, PolicyVersion
+from apps.policies.models import Policy, PolicyVersion, Rule
 from apps.policies.services import hold_policy, hold_seen
 
 LONGEST_EXCEPTION = timedelta(days=90)
@@ -256,27 +256,8 @@ def exceptions_in_force(policy: Policy) -> Sequence[RuleException]:
 
 
 def hold_rules(policy: Policy, version: PolicyVersion) -> None:
-    """Refuse a policy version that turns what guards now into something else.
-
-    A check of a rule that is gone would speak for the whole policy, and one whose rule turns from
-    disallowed to allowed, or back, would say the opposite.
-    """
-    guardrail = current_guardrail(policy)
-    if guardrail is None or policy.current_version is None:
-        return
-    before = rules_of(policy, guardrail)
-    after = {rule.key: rule.polarity for rule in version.rules.all()}
-    named = [check for check in guardrail.content["checks"] if check["rule"]]
-    errors = [
-        FieldError(
-            "/rules",
-            f"Check {check['key']} speaks for rule {check['rule']}, which this version "
-            + (f"turns to {after[check['rule']]}." if check["rule"] in after else "drops."),
-        )
-        for check in named
-        if after.get(check["rule"]) != before[check["rule"]]
-    ]
-    if errors:
+    """Refuse a policy version that turns what guards now into something else."""
+    if errors := turned_checks(policy, rules_by_key(version)):
         raise Problem(
             "Checks of the guardrail would come to mean something else: first publish one without "
             "them, or with them for other rules.",
@@ -284,6 +265,28 @@ def hold_rules(policy: Policy, version: PolicyVersion) -> None:
             status=409,
             errors=errors,
         )
+
+
+def turned_checks(policy: Policy, rules: Mapping[str, Rule]) -> list[FieldError]:
+    """Checks that would come to mean something else under other rules of the policy.
+
+    A check of a rule that is gone would speak for the whole policy, and one whose rule turns from
+    disallowed to allowed, or back, would say the opposite.
+    """
+    guardrail = current_guardrail(policy)
+    if guardrail is None or policy.current_version is None:
+        return []
+    before = rules_of(policy, guardrail)
+    after = {rule.key: rule.polarity for rule in rules.values()}
+    return [
+        FieldError(
+            "/rules",
+            f"Check {check['key']} speaks for rule {check['rule']}, which this version "
+            + (f"turns to {after[check['rule']]}." if check["rule"] in after else "drops."),
+        )
+        for check in guardrail.content["checks"]
+        if check["rule"] and after.get(check["rule"]) != before[check["rule"]]
+    ]
 
 
 def _check_phrase(phrase: str) -> None:

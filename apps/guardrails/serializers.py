@@ -9,8 +9,10 @@ from rest_framework import serializers
 from apps.base.lists import ListQuery
 from apps.corpus.models import PolicyExample, Side
 from apps.guardrails.checks.interface import Kind
+from apps.guardrails.content_serializers import ContentIn
 from apps.guardrails.models import GuardrailVersion, ModelVersion, RuleException
 from apps.policies.serializers import WholeTextField
+from apps.policies.specification import STAGES
 
 
 class ExampleQuery(ListQuery):
@@ -116,8 +118,8 @@ class GuardrailVersionShape(serializers.Serializer):
     published_at = serializers.DateTimeField()
 
 
-class TryIn(serializers.Serializer):
-    text = WholeTextField()
+class TryIn(ContentIn):
+    stage = serializers.ChoiceField(choices=STAGES, required=False, default="output")
     content = GuardrailIn(required=False)
 
 

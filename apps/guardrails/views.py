@@ -17,17 +17,18 @@ from apps.base.problems import NotFound, Problem
 from apps.guardrails import configuring, forms
 from apps.guardrails.checks import KINDS
 from apps.guardrails.configuration import parse
+from apps.guardrails.content_serializers import stage_in, written
+from apps.guardrails.contents import CONTENTS
 from apps.guardrails.gate import KINDS as GATES
 from apps.guardrails.gate import Gate
 from apps.guardrails.models import ModelVersion, RuleException
 from apps.guardrails.permissions import load_exception
 from apps.guardrails.services import live_model
-from apps.guardrails.trying import try_text
+from apps.guardrails.trying import try_out
 from apps.policies.models import Policy
 from apps.policies.permissions import load_policy
 from apps.policies.services import require_published
-
-LONGEST_TRIED = 65_536
+from apps.policies.specification import STAGES
 
 
 @page("guardrails.edit", load=load_policy, methods=("GET", "POST"))
@@ -137,6 +138,9 @@ def _editor(
         "revision": revision,
         "problem": problem,
         "opened": opened,
+        "stages": STAGES,
+        "stage": policy.current_version.stages[0] if policy.current_version else "",
+        "shapes": CONTENTS,
         "current": configuring.current_guardrail(policy),
         "versions": policy.guardrails.order_by("-number")[:10],
     }
@@ -146,12 +150,17 @@ def _editor(
 
 
 def _try(request: HttpRequest, policy: Policy, content: dict[str, Any]) -> HttpResponseBase:
-    """What the draft as it stands in the form says of a text."""
-    text = request.POST.get("text", "").replace("\r\n", "\n")[:LONGEST_TRIED]
-    context: dict[str, Any] = {"policy": policy, "tab": "guardrail", "text": text}
+    """What the draft as it stands in the form says of what is tried on it."""
+    context: dict[str, Any] = {"policy": policy, "tab": "guardrail"}
+    text = request.POST.get("text", "").replace("\r\n", "\n")
     try:
         configuration = parse(content, rules=configuring.rules_of(policy))
-        context["tried"] = try_text(policy, text, configuration)
+        context["tried"] = try_out(
+            policy,
+            written(request.POST.get("shape", "text"), text),
+            stage=stage_in(request.POST.get("stage", "output")),
+            configuration=configuration,
+        )
     except Problem as problem:
         context["problem"] = problem
     template = (

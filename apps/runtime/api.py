@@ -15,6 +15,7 @@ from apps.base.keyset import paginate
 from apps.base.lists import ListQuery, cursor_of, list_answer
 from apps.base.problems import FieldError, Problem
 from apps.base.schema import listed
+from apps.guardrails.contents import CONTENTS
 from apps.runtime import (
     canaries,
     checking,
@@ -27,7 +28,6 @@ from apps.runtime import (
 )
 from apps.runtime import serializers as shapes
 from apps.runtime.checking import Checked
-from apps.runtime.contents import CONTENTS
 from apps.runtime.endpoint import CheckEndpoint
 from apps.runtime.models import Canary, Decision, Incident, Retention
 from apps.runtime.permissions import load_canary, load_decision, load_incident

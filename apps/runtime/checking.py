@@ -17,8 +17,8 @@ from apps.base.gate import check_text
 from apps.base.ids import uuid7
 from apps.base.problems import FieldError, Problem
 from apps.guardrails.checks.interface import Subject
+from apps.guardrails.contents import CONTENTS, subjects_of
 from apps.runtime import bundles, texts
-from apps.runtime.contents import CONTENTS, subjects_of
 from apps.runtime.judgement import Judgement
 from apps.runtime.judging import Bundle, judge
 from apps.runtime.models import Decision, DecisionText

@@ -26,7 +26,6 @@ from apps.labeling.queue import put_first
 from apps.policies.models import Policy
 from apps.runtime.checking import judged_subjects
 from apps.runtime.judgement import stands
-from apps.runtime.judging import as_written
 from apps.runtime.models import Decision, Feedback, Incident
 
 SOURCE = "feedback"
@@ -340,7 +339,7 @@ def _judged(actor: Actor, decision: Decision, content: Mapping[str, Any] | None)
             code="text_needed",
             errors=[FieldError("/text", "Send the text.")],
         )
-    return [as_written(subject, decision.stage) for subject in subjects]
+    return [subject.at(decision.stage) for subject in subjects]
 
 
 def _misjudged(decision: Decision, policy: str, subjects: Sequence[Subject]) -> Subject:

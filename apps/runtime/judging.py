@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from apps.guardrails import gate
-from apps.guardrails.checks.interface import PASSAGE, Span, Subject, merged
+from apps.guardrails.checks.interface import Span, Subject, merged
 from apps.guardrails.configuration import CLASSIFIER
 from apps.guardrails.guarding import Check, Guardrail, Heard, look, score_all
 from apps.guardrails.learning.panel import Panel
@@ -227,7 +227,7 @@ def judge(
     kilobytes = sum(len(subject.text) for subject in subjects) / 1000
     until = clock() + DEADLINE + SECONDS_A_KILOBYTE * kilobytes
     guards = [guard for guard in bundle.guards if stage in guard.stages]
-    subjects = [as_written(subject, stage) for subject in subjects]
+    subjects = [subject.at(stage) for subject in subjects]
     scored, problem = _scored(bundle, guards, subjects)
     allowing = len(subjects) > 1 and any(
         check.polarity == "allowed" for guard in guards for check in guard.guardrail.checks
@@ -252,17 +252,6 @@ def judge(
                 one.heard[check.key] = look(one.guard.guardrail, check, scored, bundle.panel)
     _ask(bundle, rounds, scored)
     return _conclude(rounds, subjects)
-
-
-_WRITTEN_BY = {"output": "assistant", "retrieval": PASSAGE}
-
-
-def as_written(subject: Subject, stage: str) -> Subject:
-    """The subject with who wrote it, where its stage tells: checks have to know."""
-    role = _WRITTEN_BY.get(stage, "")
-    if not role or subject.role or subject.calls:
-        return subject
-    return replace(subject, role=role)
 
 
 def _without_call(one: _Round, check: Check, stage: str) -> None:

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from apps.accounts.models import Workspace
 from apps.guardrails.assembling import (
+    drafted_rules,
     guardrail_of,
     panel_of,
     rules_by_key,
@@ -20,14 +21,14 @@ from apps.guardrails.assembling import (
     strictest_action,
 )
 from apps.guardrails.configuration import Configuration
+from apps.guardrails.contents import subjects_of
 from apps.guardrails.guarding import Guardrail
 from apps.guardrails.learning.panel import Panel
 from apps.guardrails.models import GuardrailVersion, ModelVersion, RuleException
-from apps.policies.models import Policy, PolicyVersion, Rule
+from apps.policies.models import Policy, PolicyVersion
 from apps.policies.specification import ACTIONS, Specification
 from apps.runtime import bundles
 from apps.runtime.checking import STAGE, judged_subjects
-from apps.runtime.contents import subjects_of
 from apps.runtime.judgement import Judgement
 from apps.runtime.judging import Bundle, Guard, judge
 from apps.runtime.models import Decision, DecisionText, ServedBundle
@@ -194,7 +195,7 @@ def _with_draft(
 ) -> Bundle:
     """The bundle with the policy as its draft has it."""
     assert policy.current_version is not None
-    rules = _rules_of(specification) if specification else rules_by_key(policy.current_version)
+    rules = drafted_rules(specification) if specification else rules_by_key(policy.current_version)
     guards = standing(policy, model=model)
     draft = guards.guardrail(rules=rules, configuration=configuration)
     models = [panel.models for panel in (bundle.panel, guards.panel) if panel]
@@ -215,11 +216,6 @@ def _with_draft(
             for guard in bundle.guards
         ),
     )
-
-
-def _rules_of(specification: Specification) -> dict[str, Rule]:
-    rows = specification.as_dict()["rules"]
-    return {row["key"]: Rule(position=n, **row) for n, row in enumerate(rows)}
 
 
 def _bundle_then(workspace: Workspace, decision: Decision) -> tuple[Bundle | None, tuple[str, ...]]:

@@ -21,10 +21,10 @@ from django.utils import timezone
 from apps.accounts.actor import Actor
 from apps.base.gate import check_text
 from apps.base.problems import FieldError, Problem
+from apps.guardrails.contents import MAXIMUM_BYTES
 from apps.policies.specification import ACTIONS
 from apps.runtime import texts
 from apps.runtime.checking import Checked, check
-from apps.runtime.contents import MAXIMUM_BYTES
 from apps.runtime.judgement import stands
 from apps.runtime.models import StreamBuffer
 

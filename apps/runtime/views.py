@@ -9,15 +9,14 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect, render
-from rest_framework.exceptions import ValidationError
 
 from apps.accounts.actor import Actor
-from apps.accounts.endpoint import as_problem
 from apps.accounts.pages import page, viewer
 from apps.accounts.permissions import allowed
-from apps.base.gate import parse_json
 from apps.base.keyset import paginate
 from apps.base.problems import Problem
+from apps.guardrails.content_serializers import stage_in, written
+from apps.guardrails.contents import CONTENTS, subjects_of
 from apps.guardrails.exemptions import suggested
 from apps.guardrails.explaining import Move, moves
 from apps.guardrails.learning.artifact import ArtifactRefused
@@ -25,12 +24,10 @@ from apps.guardrails.models import ModelVersion
 from apps.policies.models import Policy
 from apps.policies.specification import ACTIONS, STAGES
 from apps.runtime import canaries, checking, incidents, replaying, switches, texts, traffic
-from apps.runtime.contents import CONTENTS, subjects_of
 from apps.runtime.judgement import stands
 from apps.runtime.judging import GATE
 from apps.runtime.models import Canary, Decision, Feedback, Incident, Retention
 from apps.runtime.permissions import load_canary, load_decision, load_incident
-from apps.runtime.serializers import check_in
 from apps.runtime.texts import kept_content
 
 _ACTS = ("make_case", "verify", "dismiss")
@@ -48,10 +45,8 @@ def playground(request: HttpRequest) -> HttpResponseBase:
     status = 200
     if request.method == "POST":
         try:
-            if stage not in STAGES:
-                raise Problem(f"Stages are: {', '.join(STAGES)}.")
-            content = _content(stage, shape, text)
-            checked = checking.check(actor, stage=stage, content=content)
+            content = written(shape, text)
+            checked = checking.check(actor, stage=stage_in(stage), content=content)
         except Problem as problem:
             context["problem"], status = problem, problem.status
         else:
@@ -115,9 +110,7 @@ def feedback(request: HttpRequest, found: Decision) -> HttpResponseBase:
             verdict=verdict,
             note=_text(request, "note"),
             policy=request.POST.get("policy", ""),
-            content=_content(found.stage, request.POST.get("shape", "text"), text)
-            if text
-            else None,
+            content=written(request.POST.get("shape", "text"), text) if text else None,
         )
     except Problem as problem:
         if not allowed(viewer(request), "decisions.view", found):
@@ -321,19 +314,6 @@ def _exceptions(
         phrase = suggested(text, reason["spans"])
         offers[place] = {"phrase": phrase, "text": "" if phrase else text}
     return offers
-
-
-def _content(stage: str, shape: str, text: str) -> dict[str, Any]:
-    """What is to be judged, of what was written: a text, or JSON as the API takes it."""
-    if shape not in CONTENTS:
-        raise Problem(f"It is one of: {', '.join(CONTENTS)}.")
-    if shape == "text":
-        return {"text": text}
-    value = parse_json(text.encode("utf-8", "surrogatepass"))
-    try:
-        return {shape: check_in({"stage": stage, shape: value})[shape]}
-    except ValidationError as error:
-        raise as_problem(error) from None
 
 
 def _turns(content: dict[str, Any]) -> dict[int, str]:

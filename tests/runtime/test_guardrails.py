@@ -12,9 +12,10 @@ import pytest
 from apps.base.problems import Problem
 from apps.evidence import cases
 from apps.guardrails import configuring
+from apps.guardrails.contents import subjects_of
+from apps.policies import services as policies
 from apps.policies.permissions import load_policy
 from apps.runtime import bundles, checking
-from apps.runtime.contents import subjects_of
 from apps.runtime.models import Incident
 from tests import factories
 from tests.runtime.conftest import WORDS, Space, written
@@ -88,6 +89,71 @@ def test_trying_a_draft_changes_and_records_nothing(space: Space) -> None:
     tried = space.api.post(place, {"text": "a@b.example", "content": {"checks": [EMAIL]}}).json()
     assert (tried["fires"], tried["checks"][0]["spans"]) == (True, [[0, 11]])
     assert space.check("a@b.example").json()["action"] == "allow"
+
+
+TOOLS = {"key": "tools", "kind": "tool_call", "settings": {"allowed": ["search"]}}
+SOURCES = {"key": "sources", "kind": "retrieval", "settings": {"sources": ["docs.example"]}}
+SENDS = {"name": "send_email", "arguments": {"to": "a@b.example"}}
+PASSAGE = {"text": "a passage", "source": "https://elsewhere.example/"}
+
+
+@pytest.mark.parametrize(
+    ("check", "stage", "content"),
+    [
+        (TOOLS, "tool_call", {"tool_call": SENDS}),
+        (TOOLS, "output", {"messages": [{"role": "assistant", "tool_calls": [SENDS]}]}),
+        (SOURCES, "retrieval", {"passages": [PASSAGE]}),
+        (SOURCES, "retrieval", {"text": "from nowhere"}),
+    ],
+)
+def test_a_draft_is_tried_on_whatever_can_be_checked(
+    space: Space, check: dict[str, Any], stage: str, content: dict[str, Any]
+) -> None:
+    place = f"policies/{space.policy.slug}/guardrail/try"
+    body = {**content, "stage": stage, "content": {"checks": [check]}}
+    assert space.api.post(place, body).json()["fires"] is True
+    assert space.api.post(place, {**body, "content": {"checks": [EMAIL]}}).json()["fires"] is (
+        check is TOOLS
+    )
+
+
+MAIL_IN_THE_FORM = {
+    "checks-0-kind": "regex",
+    "checks-0-key": "mail",
+    "checks-0-patterns": r"\w+@\w+\.\w+",
+    "try": "1",
+}
+
+
+def test_the_editor_tries_a_tool_call_and_marks_what_it_found(space: Space) -> None:
+    fields = {
+        **MAIL_IN_THE_FORM,
+        "text": json.dumps(SENDS),
+        "shape": "tool_call",
+        "stage": "tool_call",
+    }
+    page = factories.page_client(space.admin).post(
+        f"/policies/{space.policy.slug}/guardrail/checks/", fields
+    )
+    assert '<mark class="found">a@b.example</mark>' in page.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"shape": "tool_call", "text": "{send"}, "JSON"),
+        ({"shape": "poem", "text": "a text"}, "It is one of"),
+        ({"stage": "nowhere", "text": "a text"}, "Stages are"),
+    ],
+)
+def test_the_editor_says_why_something_cannot_be_tried(
+    space: Space, fields: dict[str, str], told: str
+) -> None:
+    fields = {**MAIL_IN_THE_FORM, **fields}
+    page = factories.page_client(space.admin).post(
+        f"/policies/{space.policy.slug}/guardrail/checks/", fields
+    )
+    assert told in page.content.decode()
 
 
 def test_an_exception_lets_its_phrase_through_at_once(space: Space) -> None:
@@ -259,6 +325,31 @@ def test_an_exception_that_lets_a_case_through_is_refused(space: Space) -> None:
     body = {"rule": "names-a-dose", "phrase": "two tablets", "reason": "x"}
     answer = space.api.post(f"policies/{space.policy.slug}/exceptions", body)
     assert (answer.status_code, answer.json()["code"]) == (409, "case_failed")
+
+
+def publish_page(space: Space, **specification: Any) -> str:
+    """What the page says before a draft with these fields is published."""
+    now = space.policy.current_version.specification.as_dict()
+    policies.save_draft(
+        space.admin, policy=space.policy, specification={**now, **specification}, revision=None
+    )
+    page = factories.page_client(space.admin).get(f"/policies/{space.policy.slug}/publish/")
+    return page.content.decode()
+
+
+def test_the_page_names_the_cases_that_hold_a_policy_draft_back(space: Space) -> None:
+    for text, why in ((GOOD, "it never found this"), (BAD, "the first one")):
+        case = {"text": text, "expected": "violates", "why": why}
+        assert space.api.post(f"policies/{space.policy.slug}/cases", case).status_code == 201
+    told = publish_page(space, scope="Answers about medicine.")
+    assert "it never found this" in told
+    assert "the first one" not in told
+
+
+def test_the_page_names_the_checks_that_hold_a_policy_draft_back(space: Space) -> None:
+    rules = space.policy.current_version.specification.as_dict()["rules"]
+    kept = [{**rule, "key": f"new-{rule['key']}"} for rule in rules]
+    assert "Check doses speaks for rule names-a-dose" in publish_page(space, rules=kept)
 
 
 def test_a_case_that_failed_before_keeps_no_exception_from_being_made(space: Space) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -68,6 +68,7 @@ class Call(NamedTuple):
 
 
 PASSAGE = "passage"
+_WRITTEN_BY = {"output": "assistant", "retrieval": PASSAGE}
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +99,11 @@ class Subject:
         """A text with its facts."""
         calls = tuple(Call(*call) for call in facts.get("calls", ()))
         return cls(text, **{**facts, "calls": calls})
+
+    def at(self, stage: str) -> Subject:
+        """The same with who wrote it, where nobody says and its stage tells."""
+        role = _WRITTEN_BY.get(stage, "")
+        return replace(self, role=role) if role and not (self.role or self.calls) else self
 
     @cached_property
     def encoded(self) -> bytes:

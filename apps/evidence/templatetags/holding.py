@@ -1,0 +1,33 @@
+"""What would keep a draft from going live, inside the pages of lower apps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+
+from apps.evidence.cases import run_cases
+from apps.guardrails.assembling import drafted_rules
+from apps.guardrails.configuring import turned_checks
+from apps.policies.models import Policy
+from apps.policies.specification import missing
+
+register = template.Library()
+
+
+@register.inclusion_tag("evidence/draft_held.html")
+def draft_held(policy: Policy) -> dict[str, Any]:
+    """Checks and must-pass cases that hold a policy's draft back, if it is active and complete."""
+    specification = policy.draft.specification
+    if policy.current_version_id is None or missing(specification):
+        return {}
+    rules = drafted_rules(specification)
+    turned = turned_checks(policy, rules)
+    return {"turned": turned, "results": [] if turned else run_cases(policy, rules=rules)}
+
+
+@register.inclusion_tag("evidence/held.html")
+def held(results: list[Any]) -> dict[str, Any]:
+    """How many must-pass cases a candidate passes, and each that it does not."""
+    failed = [result for result in results if not result.passes]
+    return {"passed": len(results) - len(failed), "failed": failed}
