@@ -28,7 +28,7 @@ def test_a_new_person_from_one_time_password_to_role(visits: Visits, world: Worl
     page.get_by_label("Name").first.fill("Nia New")
     page.locator("#id_role").select_option("annotator")
     page.get_by_role("button", name="Add person").click()
-    notice = page.get_by_role("status").filter(has_text="One-time password")
+    notice = page.get_by_role("status").filter(has_text="First password")
     one_time = notice.locator("code").inner_text()
     page.goto("/people/")
     expect(page.locator("main")).not_to_contain_text(one_time)
