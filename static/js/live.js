@@ -1,5 +1,6 @@
 // What every page does by itself: announce what changed, keep times relative, focus the search,
-// keep a form from being sent twice, show what a failed request said, close open menus.
+// keep a form from being sent twice, show what a failed request said, close open menus, ask before
+// what is not saved is left.
 
 /* --- announcements -------------------------------------------------------------------------- */
 
@@ -273,6 +274,20 @@ addEventListener("focus", async () => {
 
 document.addEventListener("htmx:sendError", () => {
   toast("The server cannot be reached. Check your connection; what you typed is still here.", "bad");
+});
+
+/* --- what is not saved yet -------------------------------------------------------------------- */
+
+// [data-unsaved] is a form that nothing saves by itself; "yes" where it came with unsaved changes
+const unsaved = document.querySelector("form[data-unsaved]");
+unsaved?.addEventListener("input", (event) => {
+  if (!event.target.closest("[data-unsaved=never]")) unsaved.dataset.unsaved = "yes";
+});
+unsaved?.addEventListener("submit", () => {
+  unsaved.dataset.unsaved = "sent";
+});
+addEventListener("beforeunload", (event) => {
+  if (unsaved?.dataset.unsaved === "yes") event.preventDefault();
 });
 
 // on a small screen the open tab may be outside its row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 
 from tests.browser.conftest import Person, Visits, World
 from tests.browser.test_pages import violations
@@ -166,3 +166,42 @@ def test_a_weighted_gate_is_calibrated_before_it_is_published(
     page.get_by_label("It fires when").select_option("any")
     page.get_by_role("button", name="Save the draft").click()
     expect(page.get_by_label("It fires when")).to_have_value("any")
+
+
+def test_checks_that_are_not_saved_are_not_left_without_asking(
+    world: World, visits: Visits, slug: str
+) -> None:
+    page = visits.open(world.owner, f"/policies/{slug}/guardrail/checks/")
+    asked: list[str] = []
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.on("dialog", stay)
+    page.locator("summary", has_text="Keywords").click()
+    page.get_by_label("Words and phrases").fill("three tablets")
+    page.get_by_role("link", name="Back to the guardrail").click()
+    page.wait_for_timeout(300)
+    assert asked == ["beforeunload"]
+    expect(page.get_by_label("Words and phrases")).to_have_value("three tablets")
+    page.get_by_role("button", name="Save the draft").click()
+    expect(page.get_by_text("The draft is saved")).to_be_visible()
+    page.get_by_role("link", name="Back to the guardrail").click()
+    page.wait_for_url(f"**/policies/{slug}/guardrail/")
+    assert len(asked) == 1
+
+
+def test_a_tool_call_is_tried_on_checks_that_are_not_saved(
+    world: World, visits: Visits, slug: str
+) -> None:
+    page = visits.open(world.owner, f"/policies/{slug}/guardrail/checks/")
+    page.locator("summary", has_text="Keywords").click()
+    page.get_by_label("Words and phrases").fill("the whole strip")
+    page.get_by_label("A text, judged by the draft").fill(
+        '{"name": "reply", "arguments": {"text": "Swallow the whole strip."}}'
+    )
+    page.get_by_label("Given as").select_option("tool_call")
+    page.get_by_role("button", name="Try", exact=True).click()
+    expect(page.locator("#tried mark").first).to_have_text("the whole strip")
+    assert violations(page, "light") == []

@@ -6,7 +6,7 @@ from typing import Any
 
 from django import template
 
-from apps.evidence.cases import run_cases
+from apps.evidence.cases import CaseResult, run_cases
 from apps.guardrails.assembling import drafted_rules
 from apps.guardrails.configuring import turned_checks
 from apps.policies.models import Policy
@@ -20,14 +20,15 @@ def draft_held(policy: Policy) -> dict[str, Any]:
     """Checks and must-pass cases that hold a policy's draft back, if it is active and complete."""
     specification = policy.draft.specification
     if policy.current_version_id is None or missing(specification):
-        return {}
+        return {"policy": policy}
     rules = drafted_rules(specification)
     turned = turned_checks(policy, rules)
-    return {"turned": turned, "results": [] if turned else run_cases(policy, rules=rules)}
+    results = [] if turned else run_cases(policy, rules=rules)
+    return {"policy": policy, "turned": turned, "results": results}
 
 
 @register.inclusion_tag("evidence/held.html")
-def held(results: list[Any]) -> dict[str, Any]:
+def held(policy: Policy, results: list[CaseResult]) -> dict[str, Any]:
     """How many must-pass cases a candidate passes, and each that it does not."""
     failed = [result for result in results if not result.passes]
-    return {"passed": len(results) - len(failed), "failed": failed}
+    return {"policy": policy, "passed": len(results) - len(failed), "failed": failed}
