@@ -35,6 +35,13 @@ def _decisions_are_not_written_beside_tests() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _a_busy_machine_is_late_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from apps.runtime import judging
+
+    monkeypatch.setattr(judging, "DEADLINE", 60.0)
+
+
+@pytest.fixture(autouse=True)
 def _every_test_builds_its_own_bundles() -> None:
     from apps.runtime import bundles
 

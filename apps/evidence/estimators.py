@@ -113,25 +113,26 @@ def bounds(
 ) -> dict[str, tuple[float | None, float | None]]:
     """How far each figure could move when the unresolved items are answered.
 
-    The two ends are "all of them violate" and "none does". `violates` is ignored where
-    `unresolved` is true.
+    Precision is lowest when none of them violates and highest when all do; recall and the
+    false-positive rate when people say of each the opposite of what the model does, or the same.
+    `violates` is ignored where `unresolved` is true.
     """
-    ends = []
-    for answer in (True, False):
-        said = np.where(unresolved, answer, violates)
-        ends.append(
-            (
-                _share(said, flagged, weights),
-                _share(flagged, said, weights),
-                _share(flagged, ~said, weights),
-            )
-        )
-    names = ("precision", "recall", "false_positive_rate")
-    result: dict[str, tuple[float | None, float | None]] = {}
-    for name, first, second in zip(names, *ends, strict=True):
-        known = [value for value in (first, second) if value is not None]
-        result[name] = (min(known), max(known)) if known else (None, None)
-    return result
+
+    def share(successes: Booleans, among: Booleans) -> float | None:
+        return _share(successes, among, weights)
+
+    none, every = violates & ~unresolved, violates | unresolved
+    against, alike = (np.where(unresolved, said, violates) for said in (~flagged, flagged))
+    return {
+        "precision": _range(share(none, flagged), share(every, flagged)),
+        "recall": _range(share(flagged, against), share(flagged, alike)),
+        "false_positive_rate": _range(share(flagged, ~alike), share(flagged, ~against)),
+    }
+
+
+def _range(*ends: float | None) -> tuple[float | None, float | None]:
+    known = [value for value in ends if value is not None]
+    return (min(known), max(known)) if known else (None, None)
 
 
 def _share(successes: Booleans, among: Booleans, weights: Floats) -> float | None:

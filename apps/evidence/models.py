@@ -76,12 +76,13 @@ class Refresh(models.Model):
 
     Args:
         requested_at: null while nobody waits for them.
-        begun_at: when they were last worked out.
+        begun_at, ended_at: when they were last worked out; without an end since, a worker died.
     """
 
     policy = models.OneToOneField(Policy, models.CASCADE, primary_key=True, related_name="+")
     requested_at = models.DateTimeField(null=True)
     begun_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return str(self.policy)

@@ -10,11 +10,12 @@ from uuid import UUID
 
 import numpy as np
 from django.db import connection
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 from numpy.typing import NDArray
 
 from apps.base.prepared import first_row
+from apps.base.problems import Problem
 from apps.corpus.models import Batch, CorpusCounter, Side
 from apps.evidence import estimators
 from apps.evidence.models import Evaluation, Refresh
@@ -70,7 +71,15 @@ def request_refresh(policy_id: UUID) -> None:
 
 def refresh(policy: Policy) -> Evaluation | None:
     """Answer a request: keep the counts of new labels, and let audit labels move the figures."""
-    Refresh.objects.filter(policy=policy).update(requested_at=None, begun_at=timezone.now())
+    begun_at = timezone.now()
+    row = Refresh.objects.filter(policy=policy)
+    row.update(requested_at=None, begun_at=begun_at)
+    found = _refreshed(policy)
+    row.filter(begun_at=begun_at).update(ended_at=timezone.now())
+    return found
+
+
+def _refreshed(policy: Policy) -> Evaluation | None:
     keep_recent_counts(policy, label_counts(policy).sequence)
     version = live_model(policy)
     if version is None:
@@ -83,8 +92,10 @@ def refresh(policy: Policy) -> Evaluation | None:
 
 
 def overdue_refreshes() -> list[UUID]:
-    """Policies whose request was lost on its way."""
-    late = Refresh.objects.filter(requested_at__lt=timezone.now() - ASK_AGAIN_AFTER)
+    """Policies whose request was lost on its way, or whose worker died on it."""
+    before = timezone.now() - ASK_AGAIN_AFTER
+    died = Q(begun_at__lt=before) & (Q(ended_at=None) | Q(ended_at__lt=F("begun_at")))
+    late = Refresh.objects.filter(Q(requested_at__lt=before) | died)
     return list(late.values_list("policy_id", flat=True))
 
 
@@ -146,7 +157,11 @@ def evaluate(policy: Policy, version: ModelVersion) -> Evaluation:
 
 
 def items_of(evaluation: Evaluation) -> list[Item]:
-    """Every item an evaluation counted, in the audit order, with what is needed to recompute it."""
+    """Every item an evaluation counted, in the audit order, with what is needed to recompute it.
+
+    Raises:
+        Problem: 409 where the model's file is missing or damaged.
+    """
     audit = _audit_side(evaluation.policy, evaluation.watermark, cut=evaluation.cut)
     sample = sample_below(audit.members, batch=evaluation.batch, cut=evaluation.cut)
     chosen = [
@@ -154,7 +169,14 @@ def items_of(evaluation: Evaluation) -> list[Item]:
         for row, weight in zip(sample.rows, sample.weights, strict=True)
         if audit.verdict(row) in DECISIVE
     ]
-    model = artifacts.load(evaluation.model_version)
+    try:
+        model = artifacts.load(evaluation.model_version)
+    except artifact.ArtifactRefused:
+        raise Problem(
+            "The file of the model is missing or damaged, so nobody can tell its scores.",
+            code="model_refused",
+            status=409,
+        ) from None
     scores = artifact.score(model, example_counts([audit.examples[row] for row, _ in chosen]))
     return [
         Item(

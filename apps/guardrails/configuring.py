@@ -19,6 +19,7 @@ from apps.guardrails.configuration import (
     DEFAULT,
     MOST_PATTERNS,
     Configuration,
+    number_of_patterns,
     parse,
     stored,
 )
@@ -319,4 +320,4 @@ def _check_patterns(policy: Policy, content: Mapping[str, Any]) -> None:
 
 
 def _patterns(content: Mapping[str, Any]) -> int:
-    return sum(len(check["settings"].get("patterns", [])) for check in content["checks"])
+    return sum(number_of_patterns(check["settings"]) for check in content["checks"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from apps.guardrails import artifacts
+from apps.guardrails.learning.artifact import ArtifactRefused
 from apps.guardrails.services import live_model
 from apps.policies.models import Policy
 
@@ -12,7 +13,7 @@ LONGEST_IN_A_LIST = 100_000
 
 
 def live_scores(policy: Policy, texts: Sequence[str]) -> list[float | None]:
-    """The live model's probability of a violation for each text; None without a live model.
+    """The live model's probability of a violation for each text; None without a model that works.
 
     In a list, texts beyond LONGEST_IN_A_LIST are None as well: a page of them would take seconds.
     """
@@ -22,8 +23,10 @@ def live_scores(policy: Policy, texts: Sequence[str]) -> list[float | None]:
     longest = LONGEST_IN_A_LIST if len(texts) > 1 else None
     scored = [i for i, text in enumerate(texts) if longest is None or len(text) <= longest]
     scores: list[float | None] = [None] * len(texts)
-    for i, score in zip(
-        scored, artifacts.score_texts(version, [texts[i] for i in scored]), strict=True
-    ):
+    try:
+        found = artifacts.score_texts(version, [texts[i] for i in scored])
+    except ArtifactRefused:
+        return scores
+    for i, score in zip(scored, found, strict=True):
         scores[i] = float(score)
     return scores

@@ -253,7 +253,7 @@ def _sequence(workspace: Workspace) -> int:
 
 
 def _state(workspace: Workspace) -> list[tuple[Any, ...]]:
-    """What, when it changes, makes another bundle; one row a policy, and the kill switch."""
+    """What, when it changes, makes another bundle; a row a policy, or one where there is none."""
     with connection.cursor() as cursor:
         cursor.execute(_STATE, {"workspace": workspace.pk})
         return list(cursor.fetchall())
@@ -267,12 +267,14 @@ SELECT policy.id, policy.current_version_id, policy.level, policy.mode, policy.o
     (SELECT max(number) FROM guardrails_guardrailversion WHERE policy_id = policy.id),
     (SELECT array_agg(id ORDER BY id) FROM guardrails_ruleexception
         WHERE policy_id = policy.id AND ended_at IS NULL AND expires_at > now()),
-    (SELECT "on" FROM runtime_killswitch WHERE workspace_id = policy.workspace_id),
+    (SELECT "on" FROM runtime_killswitch WHERE workspace_id = workspace.id),
     (SELECT jsonb_object_agg(source, targets ORDER BY source) FROM policies_categorymapping
-        WHERE workspace_id = policy.workspace_id)::text,
-    (SELECT array[share, days] FROM runtime_retention WHERE workspace_id = policy.workspace_id)
-FROM policies_policy policy
-WHERE policy.workspace_id = %(workspace)s AND policy.status = 'active'
+        WHERE workspace_id = workspace.id)::text,
+    (SELECT array[share, days] FROM runtime_retention WHERE workspace_id = workspace.id)
+FROM accounts_workspace workspace
+LEFT JOIN policies_policy policy
+    ON policy.workspace_id = workspace.id AND policy.status = 'active'
+WHERE workspace.id = %(workspace)s
 ORDER BY policy.id
 """
 

@@ -28,7 +28,7 @@ from apps.runtime.models import Canary, Incident
 MOST_CANARIES = 50
 TIMEOUT = 5.0
 _WHOLE_BUNDLE = ("kill_switch", "database", "refused")
-_KEY_FOR = 3600.0
+_KEY_FOR = 20 * 3600.0
 
 # keys live in this process alone; a restarted worker makes itself new ones
 _keys: dict[UUID, tuple[str, float]] = {}
@@ -105,10 +105,9 @@ def _send(canary: Canary) -> bool:
 
 
 def _close_incidents(actor: Actor, canary: Canary, status: Incident.Status, because: str) -> None:
-    closed = (Incident.Status.VERIFIED, Incident.Status.DISMISSED)
-    for incident in Incident.objects.filter(canary=canary).exclude(status__in=closed):
+    for incident in Incident.objects.filter(canary=canary).exclude(status__in=Incident.CLOSED):
         incident.status, incident.fixed_by = status, because
-        incident.save()
+        incident.save(update_fields=["status", "fixed_by"])
         record(actor, f"incident.{status}", incident, canary=str(canary.pk))
 
 
@@ -131,6 +130,8 @@ def _ask(canary: Canary) -> tuple[str, str]:
         return "", f"no token: {problem.detail}"[:200]
     if not isinstance(body, dict):
         return "", "an answer that is none"
+    if answer.status_code == 401:  # somebody revoked its token: the next time it has another
+        _keys.pop(canary.made_by.pk, None)
     if answer.status_code != 200:
         return "", f"status {answer.status_code} ({str(body.get('code', ''))[:60]})"
     action, receipt = body.get("action"), body.get("receipt")
@@ -158,5 +159,5 @@ def _key(membership: Membership) -> str:
         _, key = issue_token(
             actor, membership=membership, name="canaries", scopes=["check"], days=1
         )
-        _keys[membership.pk] = key, time.monotonic() + _KEY_FOR * 20
+        _keys[membership.pk] = key, time.monotonic() + _KEY_FOR
     return key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.db import transaction
@@ -160,7 +161,9 @@ def after_label(event: LabelEvent) -> None:
 
     What a label did is undone with it, as long as there is no case yet.
     """
-    if not event.asked_first or event.verdict not in (*DECISIVE, Verdict.RETRACTED):
+    # an answer beside the one that counts changes nothing
+    said = current_verdicts([event.policy_example]).get(event.policy_example, "")
+    if not event.asked_first or (said not in DECISIVE and event.verdict != Verdict.RETRACTED):
         return
     actor = task_actor(event.policy.workspace, "label")
     labelled = Q(status__in=[*_WAITING, Status.LABELLED])
@@ -172,15 +175,17 @@ def after_label(event: LabelEvent) -> None:
     for incident in rows:
         incident.fixed_by = ""
         status = Status.LABELLED
-        if event.verdict == Verdict.RETRACTED:
+        if said not in DECISIVE:
             if _another_open(incident):
                 continue
             subject = Subject.known(incident.text, incident.facts)
             wrong = is_wrong(event.policy, subject, incident.expected)
             status = Status.REPRODUCED if wrong else Status.OPEN
-        elif event.verdict != incident.expected:
+        elif said != incident.expected:
             status, incident.fixed_by = Status.DISMISSED, _BY_LABEL
-        with transaction.atomic():
+        if status == incident.status:
+            continue
+        with suppress(Moved):
             _move(actor, incident, status)
 
 
@@ -196,7 +201,7 @@ def _open_ones(
     policy: Policy | None, expected: str, text: str, facts: Mapping[str, Any]
 ) -> QuerySet[Incident]:
     rows = Incident.objects.filter(policy=policy, expected=expected, text=text, facts=facts)
-    return rows.exclude(status__in=[Status.VERIFIED, Status.DISMISSED])
+    return rows.exclude(status__in=Incident.CLOSED)
 
 
 def make_case(actor: Actor, *, incident: Incident, why: str) -> MustPassCase:
@@ -239,18 +244,17 @@ def _hold_unlabelled(incident: Incident) -> None:
 
 def after_change(policy: Policy, what: str) -> None:
     """Something new guards a policy: whatever incident's case it passes, it has fixed."""
-    waiting = {
-        incident.case_id: incident
-        for incident in Incident.objects.filter(policy=policy, status=Status.CASE)
-    }
+    rows = Incident.objects.filter(policy=policy, status=Status.CASE, case__withdrawn_at=None)
+    waiting = {row.case: row for row in rows.select_related("case") if row.case is not None}
     if not waiting:
         return
     actor = task_actor(policy.workspace, "incidents")
-    for result in run_cases(Policy.objects.get(pk=policy.pk), excepting=False):
-        if result.case.pk in waiting and result.passes:
-            incident = waiting[result.case.pk]
+    served = Policy.objects.get(pk=policy.pk)
+    for result in run_cases(served, cases=list(waiting), excepting=False):
+        if result.passes:
+            incident = waiting[result.case]
             incident.fixed_by = what
-            with transaction.atomic():
+            with suppress(Moved):
                 _move(actor, incident, Status.FIXED)
 
 
@@ -272,19 +276,16 @@ def verify(actor: Actor, *, incident: Incident) -> None:
         )
     subject = Subject.known(incident.text, incident.facts)
     if is_wrong(policy, subject, incident.expected, excepting=False):
-        with transaction.atomic():
-            _move(actor, incident, Status.CASE)
+        _move(actor, incident, Status.CASE)
         raise Problem("It is still judged wrongly; it waits again.", code="not_fixed", status=409)
-    with transaction.atomic():
-        _move(actor, incident, Status.VERIFIED)
+    _move(actor, incident, Status.VERIFIED)
 
 
-@transaction.atomic
 def dismiss(actor: Actor, *, incident: Incident, why: str) -> None:
     """Close an incident that is none, with a reason."""
     if not why.strip() or len(why) > 2000:
         raise Problem("Say why.", errors=[FieldError("/why", "1 to 2,000 characters.")])
-    if incident.status in (Status.VERIFIED, Status.DISMISSED):
+    if incident.status in Incident.CLOSED:
         raise Problem("It is closed already.", code="closed", status=409)
     if incident.canary_id is not None:
         raise Problem(
@@ -305,7 +306,7 @@ def dismiss(actor: Actor, *, incident: Incident, why: str) -> None:
             status=409,
         )
     incident.note = f"{incident.note}\nDismissed: {why}".strip()[:2000]
-    _move(actor, incident, Status.DISMISSED)
+    _move(actor, incident, Status.DISMISSED, why=why)
 
 
 def move(actor: Actor, *, incident: Incident, act: str, why: str = "") -> None:
@@ -318,10 +319,22 @@ def move(actor: Actor, *, incident: Incident, act: str, why: str = "") -> None:
         dismiss(actor, incident=incident, why=why)
 
 
-def _move(actor: Actor, incident: Incident, status: Incident.Status) -> None:
+class Moved(Problem):
+    """Somebody or something else has moved the incident meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__("It has moved meanwhile; look at it once more.", code="moved", status=409)
+
+
+@transaction.atomic
+def _move(actor: Actor, incident: Incident, status: Incident.Status, **facts: str) -> None:
+    """Move an incident on from where it was when it was read."""
+    now = Incident.objects.select_for_update().only("status").get(pk=incident.pk)
+    if now.status != incident.status:
+        raise Moved
     incident.status = status
-    incident.save()
-    record(actor, f"incident.{status}", incident, fixed_by=incident.fixed_by)
+    incident.save(update_fields=["status", "fixed_by", "note", "case"])
+    record(actor, f"incident.{status}", incident, fixed_by=incident.fixed_by, **facts)
 
 
 def history(incident: Incident) -> QuerySet[AuditEntry]:

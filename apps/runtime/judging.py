@@ -18,7 +18,7 @@ from apps.guardrails.configuration import CLASSIFIER
 from apps.guardrails.guarding import Check, Guardrail, Heard, look, score_all
 from apps.guardrails.learning.panel import Panel
 from apps.policies.specification import ACTIONS
-from apps.runtime.decide import Finding
+from apps.runtime.decide import Finding, restricts_more
 from apps.runtime.judgement import (
     Entry,
     Judgement,
@@ -68,7 +68,7 @@ class Guard:
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """What a workspace serves: never changed, only replaced as a whole. `id` hashes all of it.
+    """What a workspace serves: never changed, only replaced as a whole. `id` hashes what decides.
 
     Args:
         panel: the classifiers of all policies, by slug.
@@ -131,7 +131,7 @@ class _Round:
         if self._gated:  # the gate speaks for itself
             asked.append(self.guard.action)
         strictest = max(asked, key=ACTIONS.index, default="allow")
-        stricter = ACTIONS.index(self._asks(check)) > ACTIONS.index(strictest)
+        stricter = restricts_more(self._asks(check), strictest)
         return fires and (stricter or self._asks(check) == strictest == "redact")
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -46,7 +46,7 @@ class _Workspace:
 
     def collect(self) -> Iterator[Metric]:
         rows = Traffic.objects.filter(workspace=self._workspace)
-        yield from _whole(list(rows.filter(policy="")))
+        yield from _whole(rows.filter(policy=""))
         found = CounterMetricFamily(
             "parapet_findings",
             "Decisions by what each policy asked for; allow where it asked for nothing",
@@ -71,35 +71,40 @@ class _Workspace:
         for token, prefix in tokens.values_list("pk", "prefix"):
             beyond.add_metric([prefix], refused(token))
         yield beyond
-        closed = [Incident.Status.VERIFIED, Incident.Status.DISMISSED]
-        opened = Incident.objects.filter(workspace=self._workspace).exclude(status__in=closed)
+        opened = Incident.objects.filter(workspace=self._workspace)
+        opened = opened.exclude(status__in=Incident.CLOSED)
         yield GaugeMetricFamily("parapet_incidents_open", "Open incidents", opened.count())
         stopped = KillSwitch.objects.filter(workspace=self._workspace, on=True).exists()
         yield GaugeMetricFamily("parapet_kill_switch", "1 while nothing acts", int(stopped))
 
 
-def _whole(rows: list[Traffic]) -> Iterator[Metric]:
+def _whole(rows: QuerySet[Traffic]) -> Iterator[Metric]:
     """Of whole decisions: by action, what was degraded, failed or lost, and how long they took."""
     actions = CounterMetricFamily("parapet_decisions", "Decisions by action", labels=["action"])
     failed = CounterMetricFamily(
         "parapet_unfinished", "Answers that were advice only, by action", labels=["action"]
     )
-    for action in sorted({row.action for row in rows}):
-        here = [row for row in rows if row.action == action]
-        actions.add_metric([action], sum(row.count for row in here))
-        failed.add_metric([action], sum(row.unfinished for row in here))
+    degraded = dropped = 0
+    by_action = rows.values("action").order_by("action")
+    for row in by_action.annotate(
+        decided=Sum("count"), advised=Sum("unfinished"), less=Sum("degraded"), lost=Sum("dropped")
+    ):
+        actions.add_metric([row["action"]], row["decided"])
+        failed.add_metric([row["action"]], row["advised"])
+        degraded += row["less"]
+        dropped += row["lost"]
     yield actions
     yield failed
-    degraded = sum(row.degraded for row in rows)
     yield CounterMetricFamily("parapet_degraded", "Decisions on less than everything", degraded)
-    dropped = sum(row.dropped for row in rows)
     yield CounterMetricFamily("parapet_dropped", "Decisions answered and never written", dropped)
-    buckets = [sum(column) for column in zip(*(row.buckets for row in rows), strict=True)]
+    places = range(len(LATENCIES) + 1)
+    summed = rows.aggregate(**{f"at_{n}": Sum(f"buckets__{n}") for n in places})
+    buckets = [summed[f"at_{n}"] or 0 for n in places]
     bounds = [*(str(bound / 1000) for bound in LATENCIES), "+Inf"]
-    running = [sum(buckets[: place + 1]) for place in range(len(bounds))] if buckets else []
+    running = [sum(buckets[: place + 1]) for place in range(len(bounds))]
     latency = HistogramMetricFamily("parapet_latency_seconds", "Time inside the check")
     # the sum is of the buckets' upper bounds: decisions are counted, not added up
     seconds = sum(n * bound / 1000 for n, bound in zip(buckets, (*LATENCIES, 200), strict=False))
-    if running:
+    if running[-1]:
         latency.add_metric([], list(zip(bounds, running, strict=True)), seconds)
     yield latency

@@ -195,6 +195,8 @@ class Incident(models.Model):
         VERIFIED = "verified"
         DISMISSED = "dismissed"
 
+    CLOSED = (Status.VERIFIED, Status.DISMISSED)
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+", db_index=False)
     policy = models.ForeignKey(

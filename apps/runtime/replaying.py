@@ -26,9 +26,10 @@ from apps.guardrails.guarding import Guardrail
 from apps.guardrails.learning.panel import Panel
 from apps.guardrails.models import GuardrailVersion, ModelVersion, RuleException
 from apps.policies.models import Policy, PolicyVersion
-from apps.policies.specification import ACTIONS, Specification
+from apps.policies.specification import Specification
 from apps.runtime import bundles
 from apps.runtime.checking import STAGE, judged_subjects
+from apps.runtime.decide import restricts_more
 from apps.runtime.judgement import Judgement
 from apps.runtime.judging import Bundle, Guard, judge
 from apps.runtime.models import Decision, DecisionText, ServedBundle
@@ -146,7 +147,7 @@ def preview(
         before, after = (judgement.action for judgement in both)
         if before == after:
             continue
-        counts["stricter" if ACTIONS.index(after) > ACTIONS.index(before) else "milder"] += 1
+        counts["stricter" if restricts_more(after, before) else "milder"] += 1
         if len(flips) < _SHOWN:
             flips.append(Flip(row.decision, subjects[0].text[:500], before, after))
     recent = Decision.objects.filter(workspace=workspace).order_by("-id")[:MOST_REPLAYED]

@@ -72,7 +72,7 @@ def take_chunk(
     """
     check_text(chunk)
     asked = {"stage": stage, "policies": sorted(policies or ()), "key": key}
-    buffer, text = _take(actor, name, number, chunk, asked)
+    buffer, text = _take(actor, name, number, chunk, asked, final=final)
     if not final and not _SENTENCE_END.search(text, buffer.checked):
         return Streamed("allow", buffer.checked, number, None)
     if not text.strip():
@@ -102,13 +102,14 @@ def take_chunk(
 
 
 def _take(
-    actor: Actor, name: str, number: int, chunk: str, asked: dict[str, Any]
+    actor: Actor, name: str, number: int, chunk: str, asked: dict[str, Any], *, final: bool
 ) -> tuple[StreamBuffer, str]:
     """Keep a chunk; returns its stream's buffer and all of its text."""
     with transaction.atomic():
         buffer = _buffer(actor, name)
         came = texts.decrypt(actor.workspace, buffer) if buffer.chunks else {"text": "", "last": ""}
         again = number == buffer.chunks and chunk == came["last"]
+        again = again and (final or buffer.action != ENDED)
         if buffer.action == ENDED and number == 1 and not again:  # its name is free again
             buffer.delete()
             buffer, came = _buffer(actor, name), {"text": "", "last": ""}
@@ -141,6 +142,7 @@ def _take(
         kept = {"text": text, "last": chunk, "asked": asked}
         buffer.content = texts.encrypt(actor.workspace, kept)
         buffer.chunks = number
+        buffer.expires_at = timezone.now() + LIFETIME
         buffer.save()
     return buffer, text
 

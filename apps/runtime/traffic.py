@@ -17,6 +17,7 @@ from django.utils import timezone
 from apps.accounts.models import Workspace
 from apps.policies.models import Policy
 from apps.policies.specification import ACTIONS
+from apps.runtime.decide import restricts_more
 from apps.runtime.judgement import stands
 from apps.runtime.models import Decision, Traffic
 
@@ -87,7 +88,7 @@ def _said(decision: Decision) -> list[tuple[tuple[str, str, str, str], bool]]:
 
     def stricter(policy: str) -> bool:
         enforced = decision.would.get(policy, _NO_SAY)[1]
-        return ACTIONS.index(enforced) > ACTIONS.index(decision.action)
+        return restricts_more(enforced, decision.action)
 
     asked: dict[tuple[str, str], str] = {}
     rules: dict[tuple[str, str, str], str] = {}

@@ -15,6 +15,7 @@ from apps.accounts.pages import page, viewer
 from apps.accounts.permissions import allowed
 from apps.base.keyset import paginate
 from apps.base.problems import Problem
+from apps.guardrails.checks import KINDS
 from apps.guardrails.content_serializers import stage_in, written
 from apps.guardrails.contents import CONTENTS, subjects_of
 from apps.guardrails.exemptions import suggested
@@ -73,7 +74,7 @@ def decision_list(request: HttpRequest) -> HttpResponseBase:
         "page": paginate(rows, cursor=request.GET.get("cursor", ""), size=50, order=("-id",)),
         "chosen": chosen,
         "actions": ACTIONS,
-        "stages": (*STAGES, "moderation"),
+        "stages": (*STAGES, checking.STAGE),
         "query": query.urlencode(),
     }
     return render(request, "runtime/decisions.html", context)
@@ -120,7 +121,9 @@ def feedback(request: HttpRequest, found: Decision) -> HttpResponseBase:
         messages.success(request, "Thank you; it is kept with the decision.")
         return redirect("runtime:playground")
     messages.success(request, "An incident is open; its text is on top of the policy's queue.")
-    return redirect("runtime:incident", opened[0].pk)
+    theirs = Incident.objects.visible_to(viewer(request))
+    seen = theirs.filter(pk__in=[incident.pk for incident in opened]).first()
+    return redirect("runtime:incident", seen.pk) if seen else redirect("runtime:playground")
 
 
 @page("incidents.list")
@@ -282,11 +285,11 @@ def _by_policy(receipt: Iterable[dict[str, Any]]) -> list[tuple[str, list[dict[s
 def _explained(
     actor: Actor, checked: checking.Checked, text: str
 ) -> dict[str, tuple[list[Move], list[Move]]]:
-    """The words that moved each classifier's score, by policy."""
+    """The words that moved each classifier's score, by policy, of those whose models are theirs."""
     ran = {e["policy"] for e in checked.decision.receipt if e["kind"] == "classifier"}
     live = ModelVersion.objects.filter(
         policy__workspace=actor.workspace,
-        policy__slug__in=ran,
+        policy__slug__in=_allowed(actor, "models.view", ran),
         status=ModelVersion.Status.LIVE,
     ).select_related("policy")
     explained = {}
@@ -302,18 +305,29 @@ def _exceptions(
     actor: Actor, decision: Decision, turns: dict[int, str]
 ) -> dict[int, dict[str, str]]:
     """The exception that would answer each reason, by its place, where the actor may make one."""
-    slugs = {reason["policy"] for reason in decision.reasons}
-    policies = Policy.objects.visible_to(actor).with_role_of(actor).filter(slug__in=slugs)
-    editable = {p.slug for p in policies if allowed(actor, "guardrails.edit", p)}
+    editable = _allowed(actor, "guardrails.edit", {one["policy"] for one in decision.reasons})
+    # a call stays in what is judged when its words are taken out of the text
+    of_calls = {
+        (entry["policy"], entry["check"])
+        for entry in decision.receipt
+        if entry["kind"] in KINDS and KINDS[entry["kind"]].needs_call
+    }
     offers = {}
     for place, reason in enumerate(decision.reasons):
         # a gate's checks say themselves what they found
         if reason["policy"] not in editable or not stands(reason) or reason["check"] == GATE:
             continue
         text = turns.get(reason["turn"] or 0, "")
-        phrase = suggested(text, reason["spans"])
+        of_call = (reason["policy"], reason["check"]) in of_calls
+        phrase = "" if of_call else suggested(text, reason["spans"])
         offers[place] = {"phrase": phrase, "text": "" if phrase else text}
     return offers
+
+
+def _allowed(actor: Actor, permission: str, slugs: set[str]) -> set[str]:
+    """Those of the policies with which the actor may do this."""
+    policies = Policy.objects.visible_to(actor).with_role_of(actor).filter(slug__in=slugs)
+    return {policy.slug for policy in policies if allowed(actor, permission, policy)}
 
 
 def _turns(content: dict[str, Any]) -> dict[int, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -99,17 +101,21 @@ def test_bounds_hold_every_way_the_unresolved_items_can_be_answered() -> None:
     unresolved = np.zeros(len(violates), bool)
     unresolved[[0, 11, 15, 30]] = True
     found = bounds(violates, flagged, weights, unresolved)
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        said = np.where(unresolved, rng.random(len(violates)) < 0.5, violates)
+    reached: dict[str, set[float]] = {}
+    for answers in itertools.product([True, False], repeat=4):
+        said = violates.copy()
+        said[unresolved] = answers
         answered = figures(said, flagged, weights)
         for name in ("precision", "recall", "false_positive_rate"):
             value = getattr(answered, name).value
             low, high = found[name]
             assert low is not None
             assert high is not None
-            if value is not None and name == "precision":
+            if value is not None:
                 assert low - 1e-12 <= value <= high + 1e-12
+                reached.setdefault(name, set()).add(value)
+    for name, values in reached.items():
+        assert found[name] == pytest.approx((min(values), max(values)))
 
 
 def test_the_curve_has_the_average_precision_of_scikit_learn() -> None:

@@ -11,6 +11,8 @@ from apps.corpus.models import PolicyExample, Side
 from apps.evidence import services
 from apps.evidence.estimators import figures
 from apps.evidence.models import Evaluation, Refresh
+from apps.guardrails import artifacts
+from apps.guardrails.learning.artifact import ArtifactRefused
 from apps.guardrails.services import live_model
 from apps.labeling import labels, queue
 from apps.labeling.permissions import load_own_lease
@@ -148,3 +150,27 @@ def test_nobody_can_change_an_evaluation(live) -> None:
     _, policy = live
     with pytest.raises(DatabaseError):
         Evaluation.objects.filter(policy=policy).update(counted=1)
+
+
+def test_a_refresh_whose_worker_died_is_asked_for_again(live) -> None:
+    _, policy = live
+    services.refresh(policy)
+    assert services.overdue_refreshes() == []
+    begun = timezone.now() - 2 * services.ASK_AGAIN_AFTER
+    Refresh.objects.update(requested_at=None, begun_at=begun, ended_at=None)
+    assert services.overdue_refreshes() == [policy.pk]
+
+
+def test_a_model_whose_file_is_damaged_has_no_scores_and_breaks_no_list(live, monkeypatch) -> None:
+    actor, policy = live
+    api = factories.api(actor)
+    evaluation = Evaluation.objects.latest("pk").pk
+
+    def refuse(*_: object) -> None:
+        raise ArtifactRefused("damaged")
+
+    monkeypatch.setattr(artifacts, "load", refuse)
+    rows = api.get(f"examples?policy={policy.slug}").json()["results"]
+    assert {row["score"] for row in rows} == {None}
+    answer = api.get(f"evaluations/{evaluation}/items")
+    assert (answer.status_code, answer.json()["code"]) == (409, "model_refused")

@@ -15,7 +15,7 @@ from apps.guardrails import configuring
 from apps.guardrails.contents import subjects_of
 from apps.policies import services as policies
 from apps.policies.permissions import load_policy
-from apps.runtime import bundles, checking
+from apps.runtime import bundles, checking, texts
 from apps.runtime.models import Incident
 from tests import factories
 from tests.runtime.conftest import WORDS, Space, written
@@ -893,3 +893,48 @@ def test_a_miss_in_messages_is_reported_from_the_playground(space: Space) -> Non
     answer = factories.page_client(space.admin).post(place, fields)
     assert answer["Location"].startswith("/incidents/")
     assert Incident.objects.get().text == "hi\nSwallow it."
+
+
+@pytest.mark.parametrize("lines", [[r"(?:.{100}){9}N"] * 20, [f"word{n}" for n in range(301)]])
+def test_forbidden_values_are_patterns_like_others(space: Space, lines: list[str]) -> None:
+    check = {"key": "calls", "kind": "tool_call", "settings": {"values": lines}}
+    place = f"policies/{space.policy.slug}/guardrail"
+    answers = [
+        space.api.put(place, {"checks": [{**check, "key": f"calls{n}"} for n in range(4)]}, **ANY),
+        space.api.post(f"{place}/publish", {}),
+    ]
+    assert 400 in [answer.status_code for answer in answers]
+
+
+def test_what_lets_a_call_through_is_all_of_it(space: Space) -> None:
+    space.guard(
+        {"key": "calls", "kind": "tool_call", "settings": {"forbidden": ["send_email"]}},
+    )
+    page = factories.page_client(space.admin).post(
+        "/playground/", {"text": json.dumps(SENDS), "shape": "tool_call", "stage": "output"}
+    )
+    (offer,) = page.context["exceptions"].values()
+    assert (offer["phrase"], offer["text"].splitlines()[0]) == (
+        "",
+        'send_email {"to": "a@b.example"}',
+    )
+
+
+def test_texts_are_kept_no_more_once_that_is_off_also_without_any_policy(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles, "LOOK_EVERY", -1.0)
+    texts.keep_texts(space.admin, share=1.0, days=30)
+    policies.retire_policy(space.admin, policy=space.policy, retired=True)
+    before = bundles.served(space.admin.workspace).bundle
+    texts.keep_texts(space.admin, share=0.0, days=30)
+    now = bundles.served(space.admin.workspace).bundle
+    assert (before.kept_share, now.kept_share) == (1.0, 0.0)
+
+
+def test_a_streams_name_is_free_again_for_the_same_words(space: Space) -> None:
+    assert chunks(space, "Hello.")[-1]["action"] == "allow"
+    body = {"stream": "s", "stage": "output"}
+    first = space.api.post("check/stream", {**body, "number": 1, "chunk": "Hello."})
+    then = space.api.post("check/stream", {**body, "number": 2, "chunk": " Again.", "final": True})
+    assert (first.status_code, then.status_code) == (200, 200)

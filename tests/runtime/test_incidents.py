@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from apps.evidence.cases import withdraw_case
-from apps.labeling.labels import submit_label, undo_label
+from apps.base.problems import Problem
+from apps.evidence.cases import cases_of, withdraw_case
+from apps.labeling.labels import LabelEvent, submit_label, undo_label
 from apps.labeling.permissions import load_own_lease
 from apps.labeling.queue import next_item
 from apps.policies.permissions import load_policy
@@ -327,3 +328,44 @@ def test_a_canarys_incident_is_not_dismissed(space: Space) -> None:
     )
     answer = space.api.patch(f"incidents/{found.pk}", {"act": "dismiss", "why": "tired of it"})
     assert (answer.status_code, answer.json()["code"]) == (409, "canary")
+
+
+def test_an_answer_beside_the_one_that_counts_moves_nothing(space: Space) -> None:
+    found = incident(space)
+    label(space, "violates")
+    found.refresh_from_db()
+    policy, example = load_policy(space.admin, space.policy.slug), found.policy_example
+    assert example is not None
+    late = LabelEvent(policy, "train", example.pk, "complies", True, False, 0)
+    incidents.after_label(late)
+    found.refresh_from_db()
+    assert found.status == "labelled"
+
+
+def test_two_who_make_its_case_at_once_make_one(space: Space) -> None:
+    found = incident(space)
+    label(space, "violates")
+    one, other = (Incident.objects.get(pk=found.pk) for _ in range(2))
+    incidents.make_case(space.admin, incident=one, why="the first")
+    with pytest.raises(Problem, match="moved meanwhile"):
+        incidents.make_case(space.admin, incident=other, why="the second")
+    assert [case.why for case in cases_of(space.policy)] == ["the first"]
+
+
+def test_why_it_was_dismissed_is_in_the_audit_trail(space: Space) -> None:
+    found = incident(space)
+    patch(space, found, "dismiss", "nobody was harmed")
+    assert incidents.history(found).last().data["why"] == "nobody was harmed"
+
+
+def test_whoever_reports_what_another_policy_did_is_not_led_to_its_incident(space: Space) -> None:
+    other = factories.make_member(space.admin.workspace, "owner")
+    factories.make_policy(other, "theirs")
+    browser = factories.page_client(other)
+    browser.post("/playground/", {"text": BAD, "shape": "text", "stage": "output"})
+    decision = written()[0]
+    answer = browser.post(
+        f"/decisions/{decision.pk}/feedback/", {"verdict": "wrongly_blocked", "text": BAD}
+    )
+    assert answer.status_code == 302
+    assert answer["Location"] == "/playground/"

@@ -497,7 +497,10 @@ def test_a_check_of_tool_calls_is_told_as_skipped_before_an_output() -> None:
 
 
 @pytest.mark.parametrize(("size", "finished"), [(100, False), (60_000, True)])
-def test_a_long_text_has_more_time(size: int, finished: bool) -> None:
+def test_a_long_text_has_more_time(
+    size: int, finished: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "DEADLINE", 0.150)
     ticks = iter([0.0, 0.2, 0.2])
     text = "a walk " * (size // 7)
     found = judged(bundle(guard("p", words("red"))), text, clock=lambda: next(ticks))

@@ -9,7 +9,7 @@ import re2
 
 from apps.guardrails.checks.candidates import counted
 from apps.guardrails.checks.interface import Evaluate, Field, Found, Kind, Subject, found, wrong
-from apps.guardrails.checks.matching import Patterns
+from apps.guardrails.checks.matching import PatternRefused, Patterns
 from apps.guardrails.checks.normalising import fold
 
 # RE2's \b knows ASCII alone
@@ -19,12 +19,14 @@ _MOST_CHARACTERS = 900
 
 
 def build(settings: Mapping[str, Any]) -> Evaluate:
-    words = [word.strip() for word in settings["words"] if word.strip()]
-    if not words:
-        raise wrong("words", "Give at least one word or phrase.")
-    compiled = phrases(
-        words, whole_words=settings["whole_words"], ignore_case=settings["ignore_case"]
+    compiled = listed(
+        "words",
+        settings["words"],
+        whole_words=settings["whole_words"],
+        ignore_case=settings["ignore_case"],
     )
+    if compiled is None:
+        raise wrong("words", "Give at least one word or phrase.")
 
     def evaluate(subject: Subject) -> Found:
         spans = [span for _, span in compiled.spans(subject)]
@@ -33,6 +35,23 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
         )
 
     return evaluate
+
+
+def listed(
+    field: str, lines: list[str], *, whole_words: bool, ignore_case: bool
+) -> Patterns | None:
+    """The lines of a setting as phrases; None where nothing of them can be seen.
+
+    Raises:
+        Problem: for a line that is too long to be looked for.
+    """
+    words = [line.strip() for line in lines if fold(line).split()]
+    if not words:
+        return None
+    try:
+        return phrases(words, whole_words=whole_words, ignore_case=ignore_case)
+    except PatternRefused as refused:
+        raise wrong(field, f"A line of this list is too long: {refused}") from None
 
 
 def phrases(words: list[str], *, whole_words: bool, ignore_case: bool) -> Patterns:

@@ -31,8 +31,9 @@ class Form:
             at = self.origin[start] if start < len(self.origin) else self.length
             return at, at
         last = self.origin[end - 1]
-        after = next((at for at in self.origin[end:] if at > last), self.length)
-        return self.origin[start], after
+        while end < len(self.origin) and self.origin[end] == last:  # the rest of its character
+            end += 1
+        return self.origin[start], self.origin[end] if end < len(self.origin) else self.length
 
 
 def plain(text: str) -> Form | None:

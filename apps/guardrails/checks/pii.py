@@ -70,34 +70,36 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
         for view in views(subject):
             digits = Digits(view.text)
             for name in (name for name in NAMES if name in chosen):
-                _note(hits, name, view, finders[name](digits))
-        return _told(hits, len(subject.text))
+                _note(hits, name, view, finders[name](digits), len(subject.text))
+        return _told(hits)
 
     return evaluate
 
 
-def _note(hits: dict[Span, str], name: str, view: View, spans: Iterable[Span]) -> None:
-    """Keep what is found, but not a part of what is known already as something else."""
+def _note(hits: dict[Span, str], name: str, view: View, spans: Iterable[Span], length: int) -> None:
+    """Keep what is found, but not a part of what is known already as something else.
+
+    After so many nobody looks at what follows: it counts as found.
+    """
     known = list(hits)
     for number, span in enumerate(spans):
         start, end = view.back(*span)
         if not any(start < after and before < end for before, after in known):
             hits[start, end] = name
         if number + 1 >= MOST:
+            if end < length:
+                hits[end, length] = name
             break
 
 
-def _told(hits: dict[Span, str], length: int) -> Found:
+def _told(hits: dict[Span, str]) -> Found:
     kinds = list(hits.values())
-    spans = list(hits)
     parts = []
     for name, (one, several) in NAMES.items():
         number = kinds.count(name)
         if number:
-            parts.append(counted(number, one, several))
-        if number >= MOST:  # nobody looked at what follows
-            spans.append((max(end for (_, end), of in hits.items() if of == name), length))
-    return found(spans, ", ".join(parts))
+            parts.append(counted(min(number, MOST), one, several))
+    return found(list(hits), ", ".join(parts))
 
 
 # e-mail and IP addresses

@@ -20,7 +20,7 @@ from apps.guardrails.checks.interface import (
     merged,
     wrong,
 )
-from apps.guardrails.checks.keywords import phrases
+from apps.guardrails.checks.keywords import listed
 from apps.guardrails.checks.matching import Patterns
 from apps.guardrails.checks.urls import canonical, within
 
@@ -157,7 +157,7 @@ _Allows = Callable[[str], bool]
 
 def build(settings: Mapping[str, Any]) -> Evaluate:
     allows = [_source(line.strip()) for line in settings["sources"] if line.strip()]
-    own = [line.strip() for line in settings["phrases"] if line.strip()]
+    own = listed("phrases", settings["phrases"], whole_words=True, ignore_case=True)
     looks: list[tuple[tuple[str, str], Patterns]] = []
     if settings["injections"]:
         looks.append(
@@ -166,10 +166,8 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
                 Patterns(INJECTIONS, ignore_case=True),
             )
         )
-    if own:
-        looks.append(
-            (("listed phrase", "listed phrases"), phrases(own, whole_words=True, ignore_case=True))
-        )
+    if own is not None:
+        looks.append((("listed phrase", "listed phrases"), own))
     if not (allows or looks):
         raise wrong("sources", "Say what to look for: sources, orders or phrases.")
 

@@ -32,7 +32,7 @@ LINE = 32
 class Panel:
     """Models side by side: one extraction and one pass over its columns for all of them.
 
-    Scores are those of `artifact.score`, to within the rounding of single precision.
+    Scores of short texts are those of `artifact.score`, to within the rounding of single precision.
     """
 
     def __init__(self, models: Mapping[str, Model]) -> None:

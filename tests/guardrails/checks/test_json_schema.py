@@ -215,3 +215,14 @@ SCHEMAS = st.fixed_dictionaries(
 def test_it_says_what_the_library_says(schema: dict[str, Any], value: Any) -> None:
     theirs = jsonschema.Draft202012Validator(schema).is_valid(value)
     assert (Schema(schema).problem_of(value) == "") == theirs
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"items": {"anyOf": [{"const": n} for n in range(300)]}}, [299] * 300),
+        ({"items": {"anyOf": [{"type": "string"}, {"const": 2}, {"const": 1}]}}, [1] * 20_000),
+    ],
+)
+def test_any_keyword_counts_as_work(schema: dict[str, Any], value: Any) -> None:
+    assert built("json_schema", schema=schema)(Subject(json.dumps(value))).failed == "too_much_work"

@@ -115,3 +115,16 @@ def test_a_listed_word_between_others_is_always_found(word: str, before: str, af
         return  # nothing that can be seen
     evaluate = built("keywords", words=[word], whole_words=False)
     assert evaluate(Subject(before + " " + word + after)).score == 1
+
+
+@pytest.mark.parametrize("unseen", ["\ufeff", "\u200b", " \u2060 "])
+@pytest.mark.parametrize("whole_words", [True, False])
+def test_a_line_of_which_nothing_can_be_seen_is_no_word(unseen: str, whole_words: bool) -> None:
+    evaluate = built("keywords", words=[unseen, "bomb"], whole_words=whole_words)
+    assert marked(evaluate, "A quiet, harmless text. Yes.") == []
+    assert refused("keywords", words=[unseen]) == "/words"
+
+
+@pytest.mark.parametrize(("kind", "field"), [("keywords", "words"), ("retrieval", "phrases")])
+def test_a_line_that_is_too_long_is_named(kind: str, field: str) -> None:
+    assert refused(kind, **{field: ["." * 600]}) == f"/{field}"

@@ -359,3 +359,9 @@ def test_a_phone_number_is_marked_with_its_signs(text: str, found: str) -> None:
 def test_a_label_before_it_hides_nothing(text: str, found: str | None) -> None:
     evaluate = built("pii", find=["phone", "ip"], region="US")
     assert marked(evaluate, text) == ([found] if found else [])
+
+
+def test_of_very_many_it_marks_the_rest_also_where_another_kind_lies_over_them() -> None:
+    text = "+14155552671@example.com " * 199 + "+14155552671 +14155552672 +14155552673 end"
+    found = finding("email", "phone")(Subject(text))
+    assert found.spans[-1][1] == len(text)
