@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 from django.db import DatabaseError
@@ -137,6 +139,7 @@ def test_a_request_soon_after_figures_were_worked_out_waits_a_moment(live, monke
     _, policy = live
     sent = []
     monkeypatch.setattr(services, "enqueue", [lambda _, seconds: sent.append(seconds)])
+    monkeypatch.setattr(services, "PAUSE", timedelta(minutes=1))
     services.refresh(policy)
     services.request_refresh(policy.pk)
     Refresh.objects.update(requested_at=None, begun_at=timezone.now() - services.PAUSE)

@@ -161,8 +161,8 @@ class World:
                 continue
             self.answered[row] = True
             if self.rng.random() < 0.05:
-                self.answered[row] = False  # undone, and given again at once
-                self.answered[row] = True
+                self.answered[row] = False  # undone, and given again with what was skipped
+                self.skipped.add(row)
 
     def resolve_skips(self) -> None:
         """Another person, or the owner, answers what was skipped."""

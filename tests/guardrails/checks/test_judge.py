@@ -25,6 +25,7 @@ from apps.guardrails.checks.interface import Evaluate, Found, Subject, validate
 from apps.guardrails.checks.judging import addresses, asking
 from apps.guardrails.checks.judging.addresses import address_allowed, refused
 from apps.guardrails.checks.judging.families import FAMILIES, Asked, inert
+from tests.running import wait_for
 
 Answering = Callable[["Handler", dict[str, Any]], None]
 
@@ -819,6 +820,7 @@ def rested(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
     for number in range(6):
         ask(Subject(f"text {number}"))
     time.sleep(0.15)
+    monkeypatch.setattr(asking, "REST_SECONDS", 60.0)
     return ask
 
 
@@ -932,8 +934,7 @@ def test_it_asks_no_more_at_once_than_a_judge_can_bear(judge: Judge) -> None:
     threads = [threading.Thread(target=ask, args=(Subject(f"text {n}"),)) for n in range(8)]
     for thread in threads:
         thread.start()
-    while len(judge.asked) < 8:
-        time.sleep(0.005)
+    wait_for(lambda: len(judge.asked) == 8, seconds=10, every=0.005)
     said = ask(Subject("one more")).failed
     go_on.set()
     for thread in threads:

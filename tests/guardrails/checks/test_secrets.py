@@ -233,4 +233,4 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", [*map(filled, HOSTILE), "key" + " " * 65_000, "//" + "a" * 65_000])
 def test_its_work_is_bounded(text: str) -> None:
-    assert seconds(built("secrets", entropy=True), text) < 0.1
+    assert seconds(built("secrets", entropy=True), text) < 0.3

@@ -200,4 +200,4 @@ HOSTILE = [
 
 @pytest.mark.parametrize("repeated", HOSTILE)
 def test_its_work_is_bounded(repeated: str) -> None:
-    assert seconds(NEVER, filled(repeated)) < 0.5
+    assert seconds(NEVER, filled(repeated)) < 1.5
