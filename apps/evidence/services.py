@@ -34,6 +34,9 @@ from apps.policies.models import Policy
 # a refresh that was asked for and not begun for this long lost its message: ask again
 ASK_AGAIN_AFTER = timedelta(seconds=3)
 
+# a refresh that was begun and not ended for this long: its worker died on it, or it failed
+DIED_AFTER = timedelta(minutes=1)
+
 # the first label of a burst moves the figures at once, those after it together, this long after
 PAUSE = timedelta(seconds=0.4)
 
@@ -93,9 +96,9 @@ def _refreshed(policy: Policy) -> Evaluation | None:
 
 def overdue_refreshes() -> list[UUID]:
     """Policies whose request was lost on its way, or whose worker died on it."""
-    before = timezone.now() - ASK_AGAIN_AFTER
-    died = Q(begun_at__lt=before) & (Q(ended_at=None) | Q(ended_at__lt=F("begun_at")))
-    late = Refresh.objects.filter(Q(requested_at__lt=before) | died)
+    now = timezone.now()
+    died = Q(begun_at__lt=now - DIED_AFTER) & (Q(ended_at=None) | Q(ended_at__lt=F("begun_at")))
+    late = Refresh.objects.filter(Q(requested_at__lt=now - ASK_AGAIN_AFTER) | died)
     return list(late.values_list("policy_id", flat=True))
 
 

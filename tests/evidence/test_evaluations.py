@@ -159,7 +159,7 @@ def test_a_refresh_whose_worker_died_is_asked_for_again(live) -> None:
     _, policy = live
     services.refresh(policy)
     assert services.overdue_refreshes() == []
-    begun = timezone.now() - 2 * services.ASK_AGAIN_AFTER
+    begun = timezone.now() - 2 * services.DIED_AFTER
     Refresh.objects.update(requested_at=None, begun_at=begun, ended_at=None)
     assert services.overdue_refreshes() == [policy.pk]
 

@@ -25,6 +25,7 @@ from apps.corpus import forms as corpus_forms
 from apps.corpus import importing
 from apps.corpus import serializers as corpus_shapes
 from apps.evidence import serializers as evidence_shapes
+from apps.guardrails import content_serializers as content_shapes
 from apps.guardrails import serializers as guardrails_shapes
 from apps.labeling import serializers as labeling_shapes
 from apps.policies import forms as policies_forms
@@ -444,7 +445,9 @@ CHOOSING: dict[tuple[str, str], list[list[str]]] = {
     ("api:kept_texts", "PUT"): [["share"], ["days"]],
     ("api:guardrail", "PUT"): [["checks"], ["gate"]],
     ("api:guardrail_publish", "POST"): [["note"]],
-    ("api:guardrail_try", "POST"): [["text"], ["content"]],
+    ("api:guardrail_try", "POST"): [
+        ["text"], ["content"], ["stage"], ["messages"], ["tool_call"], ["passages"],
+    ],
     ("api:exceptions", "POST"): [["rule"], ["days"], ["text"]],
     ("api:cases", "POST"): [["expected"]],
     ("api:canaries", "POST"): [["stage"], ["expected"]],
@@ -453,7 +456,7 @@ CHOOSING: dict[tuple[str, str], list[list[str]]] = {
     ("api:mappings", "PUT"): [["source"], ["targets"]],
     ("guardrails:checks", "POST"): [
         ["add", "revision", "checks-1-kind", "checks-1-key", "checks-1-rule", "gate-kind"],
-        ["text", "try"],
+        ["text", "try"], ["text", "shape", "try"], ["stage", "try"],
     ],
     ("guardrails:restore", "POST"): [["version"]],
     ("guardrails:exceptions", "POST"): [["rule", "days"], ["phrase"], ["text"]],
@@ -1017,7 +1020,7 @@ KNOWN = {
     "GuardrailIn": {"checks", "gate"},
     "PublishIn": {"note"},
     "PromoteIn": {"threshold"},
-    "TryIn": {"text", "content"},
+    "TryIn": {"stage", "content"},
     "ExceptionIn": {"rule", "phrase", "text", "reason", "days"},
     "CaseIn": {"text", "expected", "why"},
     "CaseQuery": {"run"},
@@ -1029,8 +1032,8 @@ KNOWN = {
     "FunctionIn": {"name", "arguments"},
 }  # fmt: skip
 SHAPES = (
-    accounts_shapes, corpus_shapes, evidence_shapes, guardrails_shapes, labeling_shapes,
-    policies_shapes, runtime_shapes,
+    accounts_shapes, content_shapes, corpus_shapes, evidence_shapes, guardrails_shapes,
+    labeling_shapes, policies_shapes, runtime_shapes,
 )  # fmt: skip
 FORMS = (accounts_forms, corpus_forms, policies_forms)
 
@@ -1055,6 +1058,7 @@ def test_every_serializer_and_form_that_takes_text_is_known_here() -> None:
     lists = ("Label", "Audit", "ImportList", "Example", "Incident", "Case", "Decision")
     inherited = dict.fromkeys([f"{name}Query" for name in lists], "ListQuery")
     inherited |= {"PolicyIn": "SpecificationIn", "CheckIn": "ContentIn", "FeedbackIn": "ContentIn"}
+    inherited["TryIn"] = "ContentIn"
     known = {
         name: fields | KNOWN.get(inherited.get(name, ""), set()) for name, fields in KNOWN.items()
     }
