@@ -168,9 +168,15 @@ def look(
 
 def verdict_on(guardrail: Guardrail, subject: Subject, panel: Panel | None) -> Verdict:
     """What the whole guardrail says of one text, remote checks included."""
-    scored = score_all(panel, [subject])
-    heard = {c.key: look(guardrail, c, scored, panel) for c in guardrail.checks}
-    return guardrail.verdict(heard)
+    return guardrail.verdict(heard_on(guardrail, [subject], panel))
+
+
+def heard_on(
+    guardrail: Guardrail, subjects: Sequence[Subject], panel: Panel | None
+) -> dict[str, Heard]:
+    """What every check of the guardrail says of the texts, by key."""
+    scored = score_all(panel, subjects)
+    return {c.key: look(guardrail, c, scored, panel) for c in guardrail.checks}
 
 
 def _excepted(

@@ -11,7 +11,7 @@ from apps.guardrails.checks.interface import Span, Subject
 from apps.guardrails.configuration import Configuration
 from apps.guardrails.contents import subjects_of
 from apps.guardrails.gate import Verdict
-from apps.guardrails.guarding import Check, Heard, look, score_all
+from apps.guardrails.guarding import Check, Heard, heard_on
 from apps.policies.models import Policy
 
 
@@ -49,7 +49,6 @@ def try_out(
     subjects = [subject.at(stage) for subject in subjects_of(content, stage=stage)]
     guards = standing(policy)
     guardrail = guards.guardrail(configuration=configuration)
-    scored = score_all(guards.panel, subjects)
-    heard = {c.key: look(guardrail, c, scored, guards.panel) for c in guardrail.checks}
+    heard = heard_on(guardrail, subjects, guards.panel)
     checks = [(check, heard[check.key]) for check in guardrail.checks]
-    return Tried(guardrail.verdict(heard), checks, scored)
+    return Tried(guardrail.verdict(heard), checks, subjects)

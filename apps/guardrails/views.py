@@ -139,7 +139,6 @@ def _editor(
         "problem": problem,
         "opened": opened,
         "stages": STAGES,
-        "stage": policy.current_version.stages[0] if policy.current_version else "",
         "shapes": CONTENTS,
         "current": configuring.current_guardrail(policy),
         "versions": policy.guardrails.order_by("-number")[:10],

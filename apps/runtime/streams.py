@@ -108,8 +108,8 @@ def _take(
     with transaction.atomic():
         buffer = _buffer(actor, name)
         came = texts.decrypt(actor.workspace, buffer) if buffer.chunks else {"text": "", "last": ""}
-        again = number == buffer.chunks and chunk == came["last"]
-        again = again and (final or buffer.action != ENDED)
+        last = number == buffer.chunks and chunk == came["last"]
+        again = last and (final or buffer.action != ENDED)
         if buffer.action == ENDED and number == 1 and not again:  # its name is free again
             buffer.delete()
             buffer, came = _buffer(actor, name), {"text": "", "last": ""}

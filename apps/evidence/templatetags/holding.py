@@ -10,18 +10,14 @@ from apps.evidence.cases import CaseResult, run_cases
 from apps.guardrails.assembling import drafted_rules
 from apps.guardrails.configuring import turned_checks
 from apps.policies.models import Policy
-from apps.policies.specification import missing
 
 register = template.Library()
 
 
 @register.inclusion_tag("evidence/draft_held.html")
 def draft_held(policy: Policy) -> dict[str, Any]:
-    """Checks and must-pass cases that hold a policy's draft back, if it is active and complete."""
-    specification = policy.draft.specification
-    if policy.current_version_id is None or missing(specification):
-        return {"policy": policy}
-    rules = drafted_rules(specification)
+    """Checks and must-pass cases that hold the complete draft of a published policy back."""
+    rules = drafted_rules(policy.draft.specification)
     turned = turned_checks(policy, rules)
     results = [] if turned else run_cases(policy, rules=rules)
     return {"policy": policy, "turned": turned, "results": results}

@@ -67,19 +67,21 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
 
     def evaluate(subject: Subject) -> Found:
         hits: dict[Span, str] = {}
+        end = len(subject.text)
+        unseen_from = end
         for view in views(subject):
             digits = Digits(view.text)
             for name in (name for name in NAMES if name in chosen):
-                _note(hits, name, view, finders[name](digits), len(subject.text))
-        return _told(hits)
+                unseen_from = min(unseen_from, _note(hits, name, view, finders[name](digits), end))
+        return _told(hits, [(unseen_from, end)] if unseen_from < end else [])
 
     return evaluate
 
 
-def _note(hits: dict[Span, str], name: str, view: View, spans: Iterable[Span], length: int) -> None:
+def _note(hits: dict[Span, str], name: str, view: View, spans: Iterable[Span], length: int) -> int:
     """Keep what is found, but not a part of what is known already as something else.
 
-    After so many nobody looks at what follows: it counts as found.
+    Returns from where on nobody looked any more, because there are so many; `length` if nowhere.
     """
     known = list(hits)
     for number, span in enumerate(spans):
@@ -87,19 +89,18 @@ def _note(hits: dict[Span, str], name: str, view: View, spans: Iterable[Span], l
         if not any(start < after and before < end for before, after in known):
             hits[start, end] = name
         if number + 1 >= MOST:
-            if end < length:
-                hits[end, length] = name
-            break
+            return end
+    return length
 
 
-def _told(hits: dict[Span, str]) -> Found:
+def _told(hits: dict[Span, str], rest: list[Span]) -> Found:
     kinds = list(hits.values())
     parts = []
     for name, (one, several) in NAMES.items():
         number = kinds.count(name)
         if number:
-            parts.append(counted(min(number, MOST), one, several))
-    return found(list(hits), ", ".join(parts))
+            parts.append(counted(number, one, several))
+    return found([*hits, *rest], ", ".join(parts))
 
 
 # e-mail and IP addresses

@@ -10,7 +10,6 @@ from apps.accounts.permissions import allowed
 from apps.guardrails.configuration import Configuration
 from apps.guardrails.models import ModelVersion
 from apps.policies.models import Policy
-from apps.policies.specification import missing
 from apps.runtime import replaying, traffic
 from apps.runtime.switches import kill_switch_of
 from apps.runtime.traffic import LATENCIES
@@ -35,11 +34,8 @@ def guardrail_preview(
 
 @register.inclusion_tag("runtime/preview.html", takes_context=True)
 def draft_preview(context: dict[str, Any], policy: Policy) -> dict[str, Any]:
-    """What the draft of a policy would have done to them; nothing for one that is not active."""
-    specification = policy.draft.specification
-    if policy.current_version_id is None or missing(specification):
-        return {"preview": None}
-    preview = replaying.preview(policy, specification=specification)
+    """What the complete draft of a published policy would have done to them."""
+    preview = replaying.preview(policy, specification=policy.draft.specification)
     return {"preview": preview, "may_read": allowed(context["actor"], "decisions.view")}
 
 

@@ -365,3 +365,9 @@ def test_of_very_many_it_marks_the_rest_also_where_another_kind_lies_over_them()
     text = "+14155552671@example.com " * 199 + "+14155552671 +14155552672 +14155552673 end"
     found = finding("email", "phone")(Subject(text))
     assert found.spans[-1][1] == len(text)
+
+
+def test_behind_very_many_of_one_kind_another_is_told() -> None:
+    text = "one@example.com " * 200 + "+14155552671"
+    told = finding("email", "phone")(Subject(text)).reason
+    assert told == "200 or more e-mail addresses, 1 phone number"
