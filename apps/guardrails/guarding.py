@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from apps.guardrails import exemptions
-from apps.guardrails.checks.interface import NOTHING, Evaluate, Found, Span, Subject
+from apps.guardrails.checks.interface import NOTHING, UNUSED, Evaluate, Found, Span, Subject, Usage
 from apps.guardrails.configuration import CLASSIFIER
 from apps.guardrails.exemptions import Exemption
 from apps.guardrails.gate import Gate, Verdict, Vote, combine
@@ -99,6 +99,7 @@ class Heard(NamedTuple):
         places: every text it found something in, and where; no spans where it cannot say.
         excepted: whether it would have found something without the exceptions to its rule.
         partly: what failed on some of the texts, where it found something in another.
+        usage: of a remote check, over the texts.
     """
 
     failed: str = ""
@@ -108,6 +109,7 @@ class Heard(NamedTuple):
     reason: str = ""
     excepted: bool = False
     partly: str = ""
+    usage: Usage = UNUSED
 
 
 def score_all(panel: Panel | None, subjects: Sequence[Subject]) -> list[Subject]:
@@ -138,7 +140,7 @@ def look(
     """
     if check.evaluate is None:
         return Heard(failed=check.problem)
-    highest, turn, excepted, failed = NOTHING, 0, False, ""
+    highest, turn, excepted, failed, usage = NOTHING, 0, False, "", UNUSED
     places = []
     try:
         for place, subject in enumerate(subjects):
@@ -146,6 +148,8 @@ def look(
                 failed = failed or "deadline"
                 break
             said = check.evaluate(subject)
+            if said.usage is not UNUSED:
+                usage = usage.plus(said.usage)
             if not said.failed and said.score >= check.threshold:
                 after = _excepted(guardrail, check, subject, said, panel)
                 excepted = excepted or after is not said
@@ -162,8 +166,11 @@ def look(
     except Exception:  # whatever it is, its policy says that it failed
         failed = failed or f"{check.kind}_failed"
     if places:
-        return Heard("", highest.score, turn, tuple(places), highest.reason, partly=failed)
-    return Heard(failed=failed) if failed else Heard(score=highest.score, excepted=excepted)
+        told = highest.score, turn, tuple(places), highest.reason
+        return Heard("", *told, partly=failed, usage=usage)
+    if failed:
+        return Heard(failed=failed, usage=usage)
+    return Heard(score=highest.score, excepted=excepted, usage=usage)
 
 
 def verdict_on(guardrail: Guardrail, subject: Subject, panel: Panel | None) -> Verdict:

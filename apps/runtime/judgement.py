@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any, NamedTuple
 
-from apps.guardrails.checks.interface import Span, Subject, merged
+from apps.guardrails.checks.interface import UNUSED, Span, Subject, Usage, merged
 from apps.policies.specification import ACTIONS
 from apps.runtime.decide import Finding, Outcome, Reason, decide, weight
 
@@ -25,6 +25,7 @@ class Entry(NamedTuple):
         turn: the place of the text it found most in, among those that were given.
         places: every text it found something in, and where, in code points; no spans where it
             cannot say.
+        usage: of a remote check: what asking came to.
     """
 
     policy: str
@@ -42,6 +43,7 @@ class Entry(NamedTuple):
     turn: int | None = None
     places: tuple[tuple[int, tuple[Span, ...]], ...] = ()
     reason: str = ""
+    usage: Usage = UNUSED
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,10 @@ class Judgement:
     would: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def receipt_as_data(self) -> list[dict[str, Any]]:
-        return [{**entry._asdict(), "places": _places(entry)} for entry in self.receipt]
+        return [
+            {**entry._asdict(), "places": _places(entry), "usage": _usage(entry)}
+            for entry in self.receipt
+        ]
 
 
 def with_each_shadow(
@@ -140,6 +145,10 @@ def reason_as_data(reason: Reason, entry: Entry) -> dict[str, Any]:
         "reason": entry.reason,
         "lifted_by": reason.lifted_by or None,
     }
+
+
+def _usage(entry: Entry) -> dict[str, float] | None:
+    return entry.usage._asdict() if entry.usage != UNUSED else None
 
 
 def _places(entry: Entry) -> list[dict[str, Any]]:

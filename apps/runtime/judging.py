@@ -192,6 +192,7 @@ class _Round:
             turn=said.turn,
             places=said.places,
             reason=said.reason,
+            usage=said.usage,
         )
 
     def gate_places(self) -> tuple[tuple[int, tuple[Span, ...]], ...]:

@@ -21,8 +21,9 @@ from rest_framework.request import Request
 
 from apps.accounts.endpoint import Endpoint
 from apps.accounts.models import ApiToken, Workspace
+from apps.guardrails.checks.interface import UNUSED, Usage
 from apps.runtime.endpoint import refused
-from apps.runtime.models import Canary, Incident, KillSwitch, Traffic
+from apps.runtime.models import Canary, CheckTraffic, Incident, KillSwitch, Traffic
 from apps.runtime.traffic import LATENCIES
 
 
@@ -56,6 +57,7 @@ class _Workspace:
         for policy, mode, action, number in by_policy.annotate(Sum("count")).order_by():
             found.add_metric([policy, mode, action], number)
         yield found
+        yield from _checks(CheckTraffic.objects.filter(workspace=self._workspace))
         canaries = Canary.objects.filter(workspace=self._workspace)
         yield GaugeMetricFamily(
             "parapet_canaries_failing",
@@ -76,6 +78,39 @@ class _Workspace:
         yield GaugeMetricFamily("parapet_incidents_open", "Open incidents", opened.count())
         stopped = KillSwitch.objects.filter(workspace=self._workspace, on=True).exists()
         yield GaugeMetricFamily("parapet_kill_switch", "1 while nothing acts", int(stopped))
+
+
+def _checks(rows: QuerySet[CheckTraffic]) -> Iterator[Metric]:
+    """What became of each check, and what asking judges came to."""
+    ended = CounterMetricFamily(
+        "parapet_checks",
+        "Checks by what became of them",
+        labels=["policy", "check", "status", "why"],
+    )
+    by_end = rows.values_list("policy", "key", "status", "why").order_by()
+    for policy, check, status, why, number in by_end.annotate(Sum("count")):
+        ended.add_metric([policy, check, status, why], number)
+    yield ended
+    judge = ["policy", "check"]
+    calls = CounterMetricFamily("parapet_judge_calls", "Calls of remote judges", labels=judge)
+    remembered = CounterMetricFamily(
+        "parapet_judge_remembered", "Judges' answers that needed no call", labels=judge
+    )
+    seconds = CounterMetricFamily("parapet_judge_seconds", "Spent in calls", labels=judge)
+    tokens = CounterMetricFamily(
+        "parapet_judge_tokens", "What judges say that calls took", labels=[*judge, "of"]
+    )
+    asked = rows.values_list("policy", "key").annotate(*map(Sum, Usage._fields)).order_by()
+    for policy, check, *numbers in asked:
+        used = Usage(*numbers)
+        if used == UNUSED:
+            continue
+        calls.add_metric([policy, check], used.calls)
+        remembered.add_metric([policy, check], used.remembered)
+        seconds.add_metric([policy, check], used.milliseconds / 1000)
+        tokens.add_metric([policy, check, "prompt"], used.prompt_tokens)
+        tokens.add_metric([policy, check, "completion"], used.completion_tokens)
+    yield from (calls, remembered, seconds, tokens)
 
 
 def _whole(rows: QuerySet[Traffic]) -> Iterator[Metric]:

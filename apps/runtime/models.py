@@ -326,3 +326,41 @@ class Traffic(models.Model):
 
     def __str__(self) -> str:
         return f"{self.hour}: {self.count} {self.action}"
+
+
+class CheckTraffic(models.Model):
+    """How often in an hour a check of a policy came to this: counted as decisions are written.
+
+    Args:
+        key: of the check.
+        status, why: as in receipts: ran, skipped or failed, and the code that says why.
+        found: of those that ran, how many found something.
+        calls, remembered, milliseconds, prompt_tokens, completion_tokens: of a remote check, what
+            asking came to.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+", db_index=False)
+    hour = models.DateTimeField()
+    policy = models.CharField(max_length=60)
+    key = models.CharField(max_length=60)
+    status = models.CharField(max_length=7)
+    why = models.CharField(max_length=60)
+    count = models.BigIntegerField()
+    found = models.BigIntegerField()
+    calls = models.BigIntegerField()
+    remembered = models.BigIntegerField()
+    milliseconds = models.BigIntegerField()
+    prompt_tokens = models.BigIntegerField()
+    completion_tokens = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["workspace", "hour", "policy", "key", "status", "why"],
+                name="check_traffic_unique",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.hour}: {self.policy}/{self.key} {self.status} {self.count} times"

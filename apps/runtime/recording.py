@@ -39,7 +39,6 @@ class Recorder:
     """
 
     def __init__(self) -> None:
-        self.dropped = 0
         self._untold: Counter[UUID] = Counter()
         self._counting = threading.Lock()
         self._waiting: queue.Queue[Row] = queue.Queue(MOST_WAITING)
@@ -64,7 +63,6 @@ class Recorder:
 
     def _drop(self, decision: Decision) -> None:
         with self._counting:
-            self.dropped += 1
             self._untold[decision.workspace_id] += 1
 
     def _start(self) -> None:

@@ -115,6 +115,14 @@ class ReasonShape(serializers.Serializer):
     lifted_by = serializers.CharField(allow_null=True)
 
 
+class UsageShape(serializers.Serializer):
+    calls = serializers.IntegerField()
+    remembered = serializers.IntegerField(help_text="Answers that needed no call.")
+    milliseconds = serializers.FloatField(help_text="Of all calls together.")
+    prompt_tokens = serializers.IntegerField()
+    completion_tokens = serializers.IntegerField()
+
+
 class EntryShape(serializers.Serializer):
     policy = serializers.CharField()
     policy_version = serializers.IntegerField()
@@ -131,6 +139,7 @@ class EntryShape(serializers.Serializer):
     turn = serializers.IntegerField(allow_null=True)
     places = PlaceShape(many=True)
     reason = serializers.CharField()
+    usage = UsageShape(allow_null=True, help_text="Of a remote check.")
 
 
 class BundleShape(serializers.Serializer):
@@ -261,6 +270,16 @@ class RetentionShape(serializers.Serializer):
     days = serializers.IntegerField()
 
 
+class CheckSummaryShape(serializers.Serializer):
+    policy = serializers.CharField()
+    check = serializers.CharField()
+    ran = serializers.IntegerField()
+    found = serializers.IntegerField()
+    failed = serializers.DictField(child=serializers.IntegerField(), help_text="By why.")
+    skipped = serializers.DictField(child=serializers.IntegerField(), help_text="By why.")
+    usage = UsageShape()
+
+
 class TrafficShape(serializers.Serializer):
     total = serializers.IntegerField()
     actions = serializers.DictField(child=serializers.IntegerField())
@@ -272,6 +291,7 @@ class TrafficShape(serializers.Serializer):
     hours = serializers.ListField(child=serializers.DictField())
     policies = serializers.ListField(child=serializers.DictField())
     rules = serializers.ListField(child=serializers.DictField())
+    checks = CheckSummaryShape(many=True)
 
 
 def show_replay(replay: Replay) -> dict[str, Any]:
@@ -339,6 +359,7 @@ def show_traffic(found: Summary) -> dict[str, Any]:
         "hours": [{"hour": hour, "actions": actions} for hour, actions in found.hours],
         "policies": found.policies,
         "rules": found.rules,
+        "checks": [{**vars(one), "usage": one.usage._asdict()} for one in found.checks],
     }
 
 

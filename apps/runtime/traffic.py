@@ -11,18 +11,20 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
 from apps.accounts.models import Workspace
+from apps.guardrails.checks.interface import UNUSED, Usage
 from apps.policies.models import Policy
 from apps.policies.specification import ACTIONS
 from apps.runtime.decide import restricts_more
 from apps.runtime.judgement import stands
-from apps.runtime.models import Decision, Traffic
+from apps.runtime.models import CheckTraffic, Decision, Traffic
 
 LATENCIES = Traffic.LATENCIES
 HOURS = 24
+MOST_CHECKS = 30
 _NUMBERS = ("count", "degraded", "unfinished", "changed", "dropped")
 _Key = tuple[UUID, datetime, str, str, str, str]
 _NO_SAY = ("allow", "allow")
@@ -63,9 +65,31 @@ def count(decisions: Iterable[Decision], *, dropped: Mapping[UUID, int]) -> None
         [*key, *(getattr(row, name) for name in _NUMBERS), row.buckets]
         for key, row in sorted(rows.items())  # in one order, so that two writers cannot deadlock
     ]
-    if values:
-        with connection.cursor() as cursor:
+    checks: list[list[Any]] = [
+        [*key, *numbers] for key, numbers in sorted(_checked(decisions).items())
+    ]
+    with connection.cursor() as cursor:
+        if values:
             cursor.executemany(_UPSERT, values)
+        if checks:
+            cursor.executemany(_UPSERT_CHECK, checks)
+
+
+def _checked(decisions: Iterable[Decision]) -> dict[_Key, list[int]]:
+    """What checks came to, as CheckTraffic counts it: numbers in the order of _CHECK_NUMBERS."""
+    rows: dict[_Key, list[float]] = defaultdict(lambda: [0] * len(_CHECK_NUMBERS))
+    for decision in decisions:
+        workspace, hour = decision.workspace_id, decision.at.replace(**_WHOLE)
+        for entry in decision.receipt:
+            if entry["mode"] == "off":
+                continue
+            key = entry["policy"], entry["check"], entry["status"], entry["why"]
+            row = rows[workspace, hour, *key]
+            row[0] += 1
+            row[1] += bool(entry["action"])
+            for place, name in enumerate(Usage._fields, 2) if entry["usage"] else ():
+                row[place] += entry["usage"][name]
+    return {key: list(map(round, row)) for key, row in rows.items()}
 
 
 _WHOLE: dict[str, Any] = {"minute": 0, "second": 0, "microsecond": 0}
@@ -76,6 +100,16 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (workspace_id, hour, policy, mode, rule, action) DO UPDATE SET
     {", ".join(f"{name} = there.{name} + excluded.{name}" for name in _NUMBERS)},
     buckets = ARRAY(SELECT a + b FROM unnest(there.buckets, excluded.buckets) AS pair(a, b))
+"""
+
+
+_CHECK_NUMBERS = ("count", "found", *Usage._fields)
+_UPSERT_CHECK = f"""
+INSERT INTO runtime_checktraffic AS there (workspace_id, hour, policy, key, status, why,
+    {", ".join(_CHECK_NUMBERS)})
+VALUES ({", ".join(["%s"] * (6 + len(_CHECK_NUMBERS)))})
+ON CONFLICT (workspace_id, hour, policy, key, status, why) DO UPDATE SET
+    {", ".join(f"{name} = there.{name} + excluded.{name}" for name in _CHECK_NUMBERS)}
 """
 
 
@@ -113,6 +147,47 @@ def _said(decision: Decision) -> list[tuple[tuple[str, str, str, str], bool]]:
     ]
 
 
+@dataclass
+class CheckSummary:
+    """What became of a check.
+
+    Args:
+        found: of the times that it ran, how often it found something.
+        failed, skipped: how often, by why.
+        usage: of a remote check, what asking came to.
+    """
+
+    policy: str
+    check: str
+    ran: int = 0
+    found: int = 0
+    failed: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+    usage: Usage = UNUSED
+
+    @property
+    def is_remote(self) -> bool:
+        return self.usage != UNUSED
+
+    @property
+    def tokens(self) -> int:
+        return self.usage.prompt_tokens + self.usage.completion_tokens
+
+    @property
+    def seconds_a_call(self) -> float | None:
+        calls, milliseconds = self.usage.calls, self.usage.milliseconds
+        return milliseconds / calls / 1000 if calls else None
+
+    def add(self, status: str, why: str, count: int, found: int, *usage: int) -> None:
+        self.found += found
+        self.usage = self.usage.plus(Usage(*usage))
+        if status == "ran":
+            self.ran += count
+        else:
+            by_why = self.failed if status == "failed" else self.skipped
+            by_why[why] = by_why.get(why, 0) + count
+
+
 @dataclass(frozen=True)
 class Summary:
     """The traffic of a workspace in the last hours.
@@ -122,6 +197,7 @@ class Summary:
         policies: by policy and mode, of how many decisions it was a part, how often it asked for
             something, and how often a shadow one would have made the decision stricter.
         rules: how often something was found of each, whatever became of it.
+        checks: what became of each check (see `checks_of`), those that failed most first.
     """
 
     total: int
@@ -134,11 +210,12 @@ class Summary:
     hours: list[tuple[datetime, dict[str, int]]]
     policies: list[dict[str, Any]]
     rules: list[dict[str, Any]]
+    checks: list[CheckSummary]
 
 
 def summary(workspace: Workspace, *, hours: int = HOURS) -> Summary:
     """What was decided since so many hours; nothing is asked of the decisions themselves."""
-    rows = list(_since(workspace, hours).order_by("hour"))
+    rows = list(Traffic.objects.filter(**_recent(workspace, hours)).order_by("hour"))
     whole = [row for row in rows if row.policy == ""]
     by_hour: dict[datetime, dict[str, int]] = {}
     actions: dict[str, int] = {}
@@ -157,17 +234,35 @@ def summary(workspace: Workspace, *, hours: int = HOURS) -> Summary:
         hours=sorted(by_hour.items()),
         policies=_grouped([row for row in rows if not row.rule], "policy", "mode"),
         rules=_grouped([row for row in rows if row.rule], "policy", "rule")[:20],
+        checks=_by_check(CheckTraffic.objects.filter(**_recent(workspace, hours)))[:MOST_CHECKS],
     )
 
 
 def of_policy(policy: Policy, *, hours: int = HOURS) -> list[dict[str, Any]]:
     """What one policy was a part of, by its mode: as `Summary.policies` has it."""
-    return _grouped(_since(policy.workspace, hours).filter(policy=policy.slug, rule=""), "mode")
+    recent = _recent(policy.workspace, hours)
+    return _grouped(Traffic.objects.filter(**recent, policy=policy.slug, rule=""), "mode")
 
 
-def _since(workspace: Workspace, hours: int) -> QuerySet[Traffic]:
+def checks_of(policy: Policy, *, hours: int = HOURS) -> list[CheckSummary]:
+    """What became of each of its checks, those that failed most first."""
+    recent = _recent(policy.workspace, hours)
+    return _by_check(CheckTraffic.objects.filter(**recent, policy=policy.slug))
+
+
+def _recent(workspace: Workspace, hours: int) -> dict[str, Any]:
+    """The conditions for the rows of a workspace's last hours."""
     since = timezone.now().replace(**_WHOLE) - timedelta(hours=hours - 1)
-    return Traffic.objects.filter(workspace=workspace, hour__gte=since)
+    return {"workspace": workspace, "hour__gte": since}
+
+
+def _by_check(rows: QuerySet[CheckTraffic]) -> list[CheckSummary]:
+    found: dict[tuple[str, str], CheckSummary] = {}
+    summed = rows.values_list("policy", "key", "status", "why").order_by("policy", "key")
+    for policy, key, status, why, *numbers in summed.annotate(*map(Sum, _CHECK_NUMBERS)):
+        here = found.setdefault((policy, key), CheckSummary(policy, key))
+        here.add(status, why, *numbers)
+    return sorted(found.values(), key=lambda one: (-sum(one.failed.values()), -one.ran))
 
 
 def quantile(buckets: Sequence[int], share: float) -> float | None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from apps.guardrails.checks.interface import Usage
 from apps.policies.permissions import load_policy
-from apps.runtime.traffic import quantile, summary
+from apps.runtime.traffic import CheckSummary, checks_of, quantile, summary
 from tests import factories
+from tests.judge_server import Judge, says
 from tests.runtime.conftest import WORDS, Space, written
 
 BAD, GOOD = "Take two tablets.", "Ask a pharmacist."
@@ -89,13 +93,98 @@ def test_a_quantile_is_the_bound_it_lies_below(
     assert quantile(buckets, share) == bound
 
 
+def scraped(space: Space) -> str:
+    key = factories.make_token(space.admin, "read")
+    answer = factories.page_client(None).get("/metrics", headers={"Authorization": f"Bearer {key}"})
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
 def test_prometheus_reads_the_counters(space: Space) -> None:
     space.check(BAD)
     written()
-    key = factories.make_token(space.admin, "read")
-    answer = factories.page_client(None).get("/metrics", headers={"Authorization": f"Bearer {key}"})
-    text = answer.content.decode()
-    assert answer.status_code == 200
+    text = scraped(space)
     assert 'parapet_decisions_total{action="block"} 1.0' in text
     assert 'parapet_findings_total{action="block",mode="enforce",policy="doses"} 1.0' in text
     assert "parapet_latency_seconds_count 1.0" in text
+
+
+def asking(judge: Judge) -> dict[str, Any]:
+    settings = {"url": judge.url, "model": "guard", "family": "llama_guard"}
+    return {"key": "judge", "kind": "judge", "settings": settings}
+
+
+def judged(space: Space) -> CheckSummary:
+    written()
+    return next(one for one in checks_of(space.policy) if one.check == "judge")
+
+
+def test_what_became_of_each_check_is_counted(space: Space) -> None:
+    for text in (BAD, BAD, GOOD):
+        space.check(text)
+    written()
+    (check,) = checks_of(space.policy)
+    assert check == CheckSummary("doses", "doses", ran=3, found=2)
+
+
+def test_a_check_that_fails_is_counted_by_why(space: Space, judge: Judge) -> None:
+    judge.answering = says("what?")
+    space.guard(asking(judge))
+    for text in ("one", "two"):
+        space.check(text)
+    assert judged(space).failed == {"no_verdict": 2}
+
+
+def test_a_check_that_is_spared_is_counted_by_why(space: Space, judge: Judge) -> None:
+    space.guard(WORDS, asking(judge))
+    space.check(BAD)
+    assert judged(space).skipped == {"short_circuited": 1}
+
+
+def test_what_asking_a_judge_came_to_is_counted(space: Space, judge: Judge) -> None:
+    space.guard(asking(judge))
+    for text in ("one", "one", "two"):
+        space.check(text)
+    usage = judged(space).usage
+    assert usage == Usage(2, 1, usage.milliseconds, prompt_tokens=14, completion_tokens=4)
+
+
+def test_a_check_of_a_policy_that_is_off_is_not_counted(space: Space) -> None:
+    space.set(mode="off")
+    space.check(BAD)
+    written()
+    assert checks_of(space.policy) == []
+
+
+def test_checks_that_fail_come_first(space: Space, judge: Judge) -> None:
+    judge.answering = says("what?")
+    space.guard({**WORDS, "key": "a-words"}, asking(judge))
+    space.check(GOOD)
+    written()
+    assert [one.check for one in summary(space.admin.workspace).checks] == ["judge", "a-words"]
+
+
+def test_a_receipt_tells_what_asking_came_to(space: Space, judge: Judge) -> None:
+    space.guard(WORDS, asking(judge))
+    by_check = {entry["check"]: entry["usage"] for entry in space.check(GOOD).json()["receipt"]}
+    assert (by_check["doses"], by_check["judge"]["calls"]) == (None, 1)
+
+
+def test_prometheus_reads_what_became_of_checks(space: Space, judge: Judge) -> None:
+    space.guard(asking(judge))
+    space.check(GOOD)
+    written()
+    text = scraped(space)
+    where = 'check="judge",policy="doses"'
+    assert f'parapet_checks_total{{{where},status="ran",why=""}} 1.0' in text
+    assert f"parapet_judge_calls_total{{{where}}} 1.0" in text
+    assert 'parapet_judge_tokens_total{check="judge",of="prompt",policy="doses"} 7.0' in text
+
+
+def test_the_guardrails_page_tells_what_became_of_its_checks(space: Space, judge: Judge) -> None:
+    judge.answering = says("what?")
+    space.guard(asking(judge))
+    space.check(GOOD)
+    written()
+    page = factories.page_client(space.admin).get("/policies/doses/guardrail/checks/")
+    assert "failed: no_verdict 1" in page.content.decode()

@@ -26,6 +26,33 @@ LONGEST_JSON = 50_000
 _MOST_SPANS = 200
 
 
+class Usage(NamedTuple):
+    """What asking other machines came to.
+
+    Args:
+        remembered: answers that needed no call.
+        milliseconds: that all calls took together.
+    """
+
+    calls: int = 0
+    remembered: int = 0
+    milliseconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def plus(self, other: Usage) -> Usage:
+        return Usage(
+            self.calls + other.calls,
+            self.remembered + other.remembered,
+            self.milliseconds + other.milliseconds,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
+
+
+UNUSED = Usage()
+
+
 class Found(NamedTuple):
     """What a check says of a text.
 
@@ -35,6 +62,7 @@ class Found(NamedTuple):
         reason: a short sentence for people. Never words of the judged text.
         failed: why it could not say ("" when it could); the score is then meaningless.
         partly: what failed of it although it found something.
+        usage: of a remote check.
     """
 
     score: float
@@ -42,6 +70,7 @@ class Found(NamedTuple):
     reason: str = ""
     failed: str = ""
     partly: str = ""
+    usage: Usage = UNUSED
 
 
 NOTHING = Found(0.0)

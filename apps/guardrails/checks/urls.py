@@ -210,13 +210,6 @@ def _ip6(text: str) -> str:
         return ""
 
 
-def addresses(text: str) -> list[Address]:
-    """All addresses in a text, in order."""
-    schemed = list(_schemed(text))
-    bare = list(_bare(text, schemed))
-    return sorted([*schemed, *bare], key=lambda address: address.span)
-
-
 def _schemed(text: str) -> Iterator[Address]:
     # runs of characters have one end, wherever within them one begins to look
     authority_until = path_until = path_end = -1

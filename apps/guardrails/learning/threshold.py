@@ -69,12 +69,6 @@ def lower_bound(successes: int, trials: int, confidence: float = CONFIDENCE) -> 
     return float(betaincinv(successes, trials - successes + 1, 1 - confidence))
 
 
-def interval(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Two-sided interval of a proportion (Clopper & Pearson 1934), within [0, 1]."""
-    one_sided = (1 + confidence) / 2
-    return lower_bound(successes, trials, one_sided), upper_bound(successes, trials, one_sided)
-
-
 def _check(successes: int, trials: int) -> None:
     if not 0 <= successes <= trials:
         raise ValueError(f"{successes} of {trials} is no proportion")

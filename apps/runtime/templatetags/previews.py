@@ -45,6 +45,12 @@ def policy_traffic(policy: Policy) -> dict[str, Any]:
     return {"rows": traffic.of_policy(policy), "hours": traffic.HOURS}
 
 
+@register.inclusion_tag("runtime/policy_checks.html")
+def policy_checks(policy: Policy) -> dict[str, Any]:
+    """What became of a policy's checks in the traffic of the last day."""
+    return {"rows": traffic.checks_of(policy), "hours": traffic.HOURS}
+
+
 @register.inclusion_tag("runtime/stopped.html", takes_context=True)
 def stopped_notice(context: dict[str, Any]) -> dict[str, Any]:
     """That the kill switch is on, for those whose policies it keeps from acting."""

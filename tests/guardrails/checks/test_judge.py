@@ -11,8 +11,6 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -21,74 +19,12 @@ from hypothesis import strategies as st
 
 from apps.base.problems import Problem
 from apps.guardrails.checks import KINDS
-from apps.guardrails.checks.interface import Evaluate, Found, Subject, validate
+from apps.guardrails.checks.interface import UNUSED, Evaluate, Found, Subject, Usage, validate
 from apps.guardrails.checks.judging import addresses, asking
 from apps.guardrails.checks.judging.addresses import address_allowed, refused
 from apps.guardrails.checks.judging.families import FAMILIES, Asked, inert
+from tests.judge_server import Answering, Handler, Judge, completion, says
 from tests.running import wait_for
-
-Answering = Callable[["Handler", dict[str, Any]], None]
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Hands each request to the server's `answering`."""
-
-    protocol_version = "HTTP/1.1"
-    server: Judge
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(body)
-        self.server.headers.append(dict(self.headers))
-        self.server.answering(self, body)
-
-    def reply(self, data: bytes, status: int = 200, **headers: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-class Judge(ThreadingHTTPServer):
-    """A server that speaks the protocol of chat completions, and all it was asked."""
-
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 64
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.answering: Answering = says("safe")
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-    def handle_error(self, *_: Any) -> None:
-        """Clients that hang up are what many tests are about."""
-
-
-def completion(text: Any, logprobs: dict[str, float] | None = None, lead: str = "") -> bytes:
-    choice: dict[str, Any] = {"index": 0, "message": {"role": "assistant", "content": text}}
-    if logprobs is not None:
-        tops = [{"token": token, "logprob": value} for token, value in logprobs.items()]
-        tokens = [{**tops[0], "top_logprobs": tops}]
-        if lead:
-            tokens.insert(0, {"token": lead, "logprob": 0.0, "top_logprobs": []})
-        choice["logprobs"] = {"content": tokens}
-    usage = {"prompt_tokens": 7, "completion_tokens": 2}
-    return json.dumps({"choices": [choice], "usage": usage}).encode()
-
-
-def says(text: Any, logprobs: dict[str, float] | None = None, lead: str = "") -> Answering:
-    return lambda handler, _: handler.reply(completion(text, logprobs, lead))
 
 
 def verdict(**changed: Any) -> str:
@@ -96,21 +32,15 @@ def verdict(**changed: Any) -> str:
     return json.dumps({**whole, **changed})
 
 
-@pytest.fixture
-def judge(monkeypatch: pytest.MonkeyPatch) -> Iterator[Judge]:
-    server = Judge()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    monkeypatch.setenv("PARAPET_JUDGE_URLS", f"http://127.0.0.1:{server.server_port}/v1")
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
 def check(url: str, family: str = "llama_guard", **settings: Any) -> Evaluate:
     kind = KINDS["judge"]
     given = {"url": url, "model": "guard", "family": family, "timeout_ms": 1_000, **settings}
     return kind.build(validate(kind, given))
+
+
+def told(ask: Evaluate, text: str = "hello") -> Found:
+    """What it says, whatever it took."""
+    return ask(Subject(text))._replace(usage=UNUSED)
 
 
 def policy(url: str, **settings: Any) -> Evaluate:
@@ -129,7 +59,7 @@ def log(share: float) -> float:
 
 
 def test_it_finds_nothing_in_what_llama_guard_calls_safe(judge: Judge) -> None:
-    assert check(judge.url)(Subject("hello")) == Found(0.0)
+    assert told(check(judge.url)) == Found(0.0)
 
 
 def test_it_finds_what_llama_guard_calls_unsafe(judge: Judge) -> None:
@@ -207,7 +137,7 @@ def test_it_goes_by_the_words_where_log_probabilities_make_no_sense(
 )
 def test_it_has_no_verdict_where_llama_guard_answers_otherwise(judge: Judge, answer: Any) -> None:
     judge.answering = says(answer)
-    assert check(judge.url)(Subject("hello")) == Found(0.0, failed="no_verdict")
+    assert told(check(judge.url)) == Found(0.0, failed="no_verdict")
 
 
 def test_it_asks_llama_guard_by_its_own_categories(judge: Judge) -> None:
@@ -307,7 +237,7 @@ def test_it_finds_nothing_where_aegis_says_safe(judge: Judge) -> None:
 
 def test_it_finds_what_aegis_calls_unsafe(judge: Judge) -> None:
     judge.answering = says('{"User Safety": "unsafe", "Safety Categories": "Violence, Threat"}')
-    assert check(judge.url, "aegis")(Subject("hello")) == Found(
+    assert told(check(judge.url, "aegis")) == Found(
         1.0, reason="the judge calls it a violation of S1, S11"
     )
 
@@ -346,9 +276,7 @@ def test_it_has_no_verdict_where_aegis_answers_otherwise(judge: Judge, answer: s
 
 def test_it_scores_a_violation_above_a_half(judge: Judge) -> None:
     judge.answering = says(verdict(confidence=0.8))
-    assert policy(judge.url)(Subject("hello")) == Found(
-        0.9, reason="the judge calls it a violation of R1"
-    )
+    assert told(policy(judge.url)) == Found(0.9, reason="the judge calls it a violation of R1")
 
 
 def test_it_scores_what_complies_below_a_half(judge: Judge) -> None:
@@ -396,7 +324,7 @@ def test_it_has_no_verdict_where_the_policy_judge_answers_otherwise(
     judge: Judge, answer: str
 ) -> None:
     judge.answering = says(answer)
-    assert policy(judge.url)(Subject("hello")) == Found(0.0, failed="no_verdict")
+    assert told(policy(judge.url)) == Found(0.0, failed="no_verdict")
 
 
 def test_it_renders_the_rules_for_the_policy_judge(judge: Judge) -> None:
@@ -878,7 +806,7 @@ def test_it_never_lets_a_judge_rest_for_what_texts_did(judge: Judge, answering: 
 def test_it_asks_the_same_text_once(judge: Judge) -> None:
     judge.answering = says("unsafe\nS1")
     ask = check(judge.url)
-    first, second = ask(Subject("hello")), ask(Subject("hello"))
+    first, second = told(ask), told(ask)
     assert (first == second, len(judge.asked)) == (True, 1)
 
 
@@ -942,29 +870,27 @@ def test_it_asks_no_more_at_once_than_a_judge_can_bear(judge: Judge) -> None:
     assert (said, ask(Subject("one more")).failed) == ("judge_busy", "")
 
 
-def counted(judge: Judge) -> asking.Counters:
-    return asking.COUNTERS[(judge.url, "guard", "llama_guard")]
+def test_it_tells_calls_and_tokens(judge: Judge) -> None:
+    usage = check(judge.url)(Subject("one")).usage
+    assert usage == Usage(1, 0, usage.milliseconds, 7, 2)
+    assert usage.milliseconds > 0
 
 
-def test_it_counts_calls_and_tokens(judge: Judge) -> None:
+def test_an_answer_that_it_remembers_took_no_call(judge: Judge) -> None:
     ask = check(judge.url)
-    for text in ("one", "two", "two"):
-        ask(Subject(text))
-    counters = counted(judge)
-    assert (
-        counters.calls,
-        counters.cached,
-        counters.prompt_tokens,
-        counters.completion_tokens,
-    ) == (2, 1, 14, 4)
+    ask(Subject("one"))
+    assert ask(Subject("one")).usage == Usage(remembered=1)
 
 
-def test_it_counts_failures_by_their_codes(judge: Judge) -> None:
-    ask = check(judge.url)
-    for answering in (broken, says("what?"), broken):
-        judge.answering = answering
-        ask(Subject("hello"))
-    assert counted(judge).failures == {"bad_status": 2, "no_verdict": 1}
+def test_a_call_that_failed_was_a_call(judge: Judge) -> None:
+    judge.answering = broken
+    said = check(judge.url)(Subject("one"))
+    assert (said.failed, said.usage.calls) == ("bad_status", 1)
+
+
+def test_all_that_a_text_took_is_added_up(judge: Judge) -> None:
+    ask = check(judge.url, family="shieldgemma", guidelines=["one", "two"])
+    assert ask(Subject("hello")).usage.calls == 2
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from apps.guardrails.checks.interface import Evaluate, Field, Found, Kind, Subject, wrong
+from apps.guardrails.checks.interface import Evaluate, Field, Found, Kind, Subject, Usage, wrong
 from apps.guardrails.checks.judging.addresses import address_allowed, judge_urls, private_allowed
-from apps.guardrails.checks.judging.asking import Answers, Failure, Line, counters_of
+from apps.guardrails.checks.judging.asking import Answers, Failure, Line, Meter
 from apps.guardrails.checks.judging.families import FAMILIES, NO_VERDICT, Asked, Family
 
 KEY = "PARAPET_JUDGE_KEY_"
@@ -29,8 +29,7 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
     guidelines = _guidelines(settings["guidelines"], family)
     seconds, threshold = settings["timeout_ms"] / 1000, settings["threshold"]
     key = _api_key(settings["api_key_name"].strip())
-    counters = counters_of(url, model, name)
-    line = Line(url, private=private_allowed(url, allowed), api_key=key, counters=counters)
+    line = Line(url, private=private_allowed(url, allowed), api_key=key)
     request = {"model": model, "max_tokens": family.tokens, **family.extra}
     rounds = [(one,) for one in guidelines] if family.one_at_a_time else [guidelines]
     answers = Answers()
@@ -39,8 +38,7 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
         asked = (url, model, name, *guidelines, subject.role, subject.text)
         held = answers.get(at := answers.key(asked))
         if held is not None:
-            counters.add(cached=1)
-            return held
+            return held._replace(usage=Usage(remembered=1))
         said = judged(subject)
         if not (said.failed or said.partly):
             answers.put(at, said)
@@ -50,7 +48,6 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
         """What the judge says, if there is a free place to ask from."""
         until = time.monotonic() + seconds
         if not line.slots.acquire(blocking=False):
-            counters.failed("judge_busy")
             return Found(0.0, failed="judge_busy")
         try:
             return highest(subject, until)
@@ -59,26 +56,29 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
 
     def highest(subject: Subject, until: float) -> Found:
         """The highest score of all rounds. One that fails spoils it, unless another has found."""
-        best, failed = Found(0.0), ""
+        best, failed, meter = Found(0.0), "", Meter()
         for some in rounds:
             asked = Asked(subject, some, secrets.token_hex(8))
             try:
                 answer = line.ask(
-                    family.messages(asked), request=request, first=family.first_token, until=until
+                    family.messages(asked),
+                    request=request,
+                    first=family.first_token,
+                    until=until,
+                    meter=meter,
                 )
                 said = family.read(asked, answer.text, answer.first)
             except Failure as failure:
                 said = Found(0.0, failed=failure.code)
             if said.failed:
-                counters.failed(said.failed)
                 failed = failed or said.failed
             elif said.score > best.score:
                 best = said
             if said.failed not in ("", NO_VERDICT.failed):
                 break
         if failed and best.score < threshold:
-            return Found(0.0, failed=failed)
-        return best._replace(partly=failed)
+            return Found(0.0, failed=failed, usage=meter.usage)
+        return best._replace(partly=failed, usage=meter.usage)
 
     return evaluate
 

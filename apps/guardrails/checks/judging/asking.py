@@ -10,7 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from ssl import SSLContext
 from typing import Any
@@ -21,7 +21,7 @@ import httpx
 from apps.base.gate import parse_json
 from apps.base.problems import Problem
 from apps.corpus.hashing import framed
-from apps.guardrails.checks.interface import Found
+from apps.guardrails.checks.interface import UNUSED, Found, Usage
 from apps.guardrails.checks.judging.addresses import AddressRefused, Pinned, deadline
 from apps.guardrails.checks.judging.families import FirstToken, Messages
 
@@ -31,7 +31,7 @@ FAILURES_IN_A_ROW = 5
 REST_SECONDS = 10.0
 MOST_ANSWERS = 2_000
 ANSWERS_SECONDS = 600.0
-_MOST_COUNTED = 500
+_MOST_TOKENS = 10**7
 # what a server says of one text, not of itself; no text may put the judge to rest for all others
 _ABOUT_THE_TEXT = (400, 413, 422)
 
@@ -48,46 +48,6 @@ class Failure(Exception):
         super().__init__(code)
         self.code = code
         self.of_judge = of_judge
-
-
-@dataclass(eq=False)
-class Counters:
-    """What calls to one judge came to since this process began.
-
-    Args:
-        failures: how many, by code.
-        cached: answers that needed no call.
-        seconds: that all calls took together.
-    """
-
-    calls: int = 0
-    cached: int = 0
-    seconds: float = 0.0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    failures: dict[str, int] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def add(self, **more: float) -> None:
-        with self._lock:
-            for name, value in more.items():
-                setattr(self, name, getattr(self, name) + value)
-
-    def failed(self, code: str) -> None:
-        with self._lock:
-            self.failures[code] = self.failures.get(code, 0) + 1
-
-
-COUNTERS: dict[tuple[str, str, str], Counters] = {}
-"""By address, model and family, for a page of metrics."""
-
-
-def counters_of(url: str, model: str, family: str) -> Counters:
-    """Those of a judge; of more judges than anybody needs the last ones share theirs."""
-    key = (url, model, family)
-    if key not in COUNTERS and len(COUNTERS) >= _MOST_COUNTED:
-        key = ("", "", "")
-    return COUNTERS.setdefault(key, Counters())
 
 
 class Breaker:
@@ -153,6 +113,16 @@ class Answer:
     first: FirstToken | None
 
 
+class Meter:
+    """Adds up what asking for one text comes to, also where it fails."""
+
+    def __init__(self) -> None:
+        self.usage = UNUSED
+
+    def add(self, usage: Usage) -> None:
+        self.usage = self.usage.plus(usage)
+
+
 class Line:
     """The way to one judge; it may be used by several threads at once.
 
@@ -161,9 +131,8 @@ class Line:
         private: whether it may be inside of the host's own networks.
     """
 
-    def __init__(self, url: str, *, private: bool, api_key: str, counters: Counters) -> None:
+    def __init__(self, url: str, *, private: bool, api_key: str) -> None:
         self._url = url.rstrip("/") + "/chat/completions"
-        self.counters = counters
         self.slots = threading.BoundedSemaphore(MOST_AT_ONCE)
         self._breaker = Breaker()
         headers = {
@@ -180,7 +149,13 @@ class Line:
         )
 
     def ask(
-        self, messages: Messages, *, request: Mapping[str, Any], first: bool, until: float
+        self,
+        messages: Messages,
+        *,
+        request: Mapping[str, Any],
+        first: bool,
+        until: float,
+        meter: Meter,
     ) -> Answer:
         """Ask once.
 
@@ -188,6 +163,7 @@ class Line:
             request: further members, the model's name among them.
             first: whether to ask for the log-probabilities of the first token.
             until: when it must be over, by time.monotonic.
+            meter: what it comes to is added there.
 
         Raises:
             Failure: whatever kept it from answering.
@@ -207,8 +183,9 @@ class Line:
             raise
         finally:
             self._breaker.leave(good=good)
-            self.counters.add(calls=1, seconds=time.monotonic() - started)
-        return self._read(said)
+            meter.add(Usage(calls=1, milliseconds=(time.monotonic() - started) * 1000))
+        meter.add(_tokens(said))
+        return _answer(said)
 
     def _post(self, body: bytes, until: float) -> Any:
         deadline.set(until)
@@ -242,24 +219,29 @@ class Line:
                     raise Failure("too_large")
             return bytes(data)
 
-    def _read(self, said: Any) -> Answer:
-        """The answer in a completion.
 
-        Raises:
-            Failure: no_verdict where there is none in it.
-        """
-        usage = said.get("usage") if isinstance(said, dict) else None
-        if isinstance(usage, dict):
-            counted = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
-            self.counters.add(**{n: v for n, v in counted.items() if type(v) is int and v > 0})
-        try:
-            choice = said["choices"][0]
-            text = choice["message"]["content"]
-        except (KeyError, IndexError, TypeError):
-            raise Failure("no_verdict") from None
-        if not isinstance(text, str):
-            raise Failure("no_verdict")
-        return Answer(text, _first_token(choice.get("logprobs")))
+def _tokens(said: Any) -> Usage:
+    """What a completion says that it took."""
+    told = said.get("usage") if isinstance(said, dict) else None
+    counted = told if isinstance(told, dict) else {}
+    given = {name: counted.get(name) for name in ("prompt_tokens", "completion_tokens")}
+    return Usage(**{n: v for n, v in given.items() if type(v) is int and 0 < v < _MOST_TOKENS})
+
+
+def _answer(said: Any) -> Answer:
+    """The answer in a completion.
+
+    Raises:
+        Failure: no_verdict where there is none in it.
+    """
+    try:
+        choice = said["choices"][0]
+        text = choice["message"]["content"]
+    except (KeyError, IndexError, TypeError):
+        raise Failure("no_verdict") from None
+    if not isinstance(text, str):
+        raise Failure("no_verdict")
+    return Answer(text, _first_token(choice.get("logprobs")))
 
 
 def _first_token(logprobs: Any) -> FirstToken | None:
