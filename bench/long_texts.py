@@ -10,6 +10,8 @@ what the served threshold, chosen on single texts, does to long ones.
         [--seeds 3]                 # how often each set is cut in two
         [--filler xstest_refusal]   # good texts of another set: ordinary ones, where a set's own
                                     # are chosen to be hard to tell from what violates
+        [--known 400]               # so many of those are among the labels it learns from, as texts
+                                    # of the traffic are; none of these is in a long text
         [--between "\\n"]           # what stands between the texts that make a long one
 """
 
@@ -90,11 +92,17 @@ def read(folder: Path, name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def one(folder: Path, name: str, other: str, between: str, seed: int) -> None:
+def one(
+    folder: Path, name: str, seed: int, *, other: str, known: int, between: str
+) -> tuple[float, float]:
+    """How often a text is caught alone, and in a long text."""
     rows = read(folder, name)
     draw = random.Random(seed)
     draw.shuffle(rows)
     train, test = rows[: min(len(rows) // 2, 2_000)], rows[len(rows) // 2 :]
+    others = [row for row in read(folder, other) if row["label"] == 0] if other else []
+    draw.shuffle(others)
+    train += others[:known]
     labels = np.array([row["label"] == 1 for row in train])
     judges = Panel({name: trained([row["text"] for row in train], labels)})
     good = [row["text"] for row in test if row["label"] == 0]
@@ -102,7 +110,7 @@ def one(folder: Path, name: str, other: str, between: str, seed: int) -> None:
     # the good halves do not overlap: what a long text is made of is not what sets the line
     line, filler = good[: len(good) // 2], good[len(good) // 2 :]
     if other:
-        filler = [row["text"] for row in read(folder, other) if row["label"] == 0]
+        filler = [row["text"] for row in others[known:]]
     alone_good, alone_bad = judges.score(line)[:, 0], judges.score(bad)[:, 0]
     good_parts = [long_text(filler, draw) for _ in range(MOST)]
     bad_parts = [long_text(filler, draw, text) for text in bad]
@@ -131,6 +139,7 @@ def one(folder: Path, name: str, other: str, between: str, seed: int) -> None:
         f" {judges.models[name].length_exponent:.2f}); uncorrected it would"
         f" stop {np.mean(_uncorrected(judges, long_good) > served):.0%}"
     )
+    return shares["alone"], shares["in 30 kB"]
 
 
 def _uncorrected(judges: Panel, texts: list[str]) -> NDArray[np.float64]:
@@ -143,12 +152,24 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the data sets are")
     parser.add_argument("--sets", nargs="*", default=SETS)
     parser.add_argument("--filler", default="", help="the set whose good texts fill; else its own")
+    parser.add_argument("--known", type=int, default=0, help="how many of those it learns from")
     parser.add_argument("--between", default="\n\n", help="what stands between the parts")
     parser.add_argument("--seeds", type=int, default=1, help="how often each set is cut in two")
     given = parser.parse_args()
-    for name in given.sets:
-        for seed in range(7, 7 + given.seeds):
-            one(given.folder, name, given.filler, given.between, seed)
+    cuts = [
+        one(
+            given.folder,
+            name,
+            seed,
+            other=given.filler,
+            known=given.known,
+            between=given.between,
+        )
+        for name in given.sets
+        for seed in range(7, 7 + given.seeds)
+    ]
+    alone, inside = np.mean(cuts, axis=0)
+    print(f"mean of {len(cuts)}: alone {alone:.3f}, in 30 kB {inside:.3f}")
 
 
 if __name__ == "__main__":

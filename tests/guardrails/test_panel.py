@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from apps.guardrails.learning import artifact, features
-from apps.guardrails.learning.panel import LINE, LONG, WINDOW, Panel, pieces
+from apps.guardrails.learning.panel import LONG, SHORT, WINDOW, Panel, pieces
 
 WORDS = ["sea", "walk", "bread", "stone", "river", "light", "paper", "table", "winter", "green"]
 
@@ -67,13 +67,26 @@ def test_a_line_of_a_long_text_is_a_piece(end: str, place: int) -> None:
     assert lines[place] in [piece.strip() for piece in pieces(end.join(lines))]
 
 
+def test_a_paragraph_is_a_piece_and_none_of_its_lines_is() -> None:
+    paragraph = "This is a good line of it.\nThis is the one that nobody should have written.\n\n"
+    seen = pieces("A good paragraph of one line.\n\n" * 80 + paragraph + "word " * LONG)
+    assert paragraph in seen
+    assert not [piece for piece in seen if piece in paragraph.splitlines(keepends=True)]
+
+
+def test_a_line_of_white_space_is_between_paragraphs() -> None:
+    first, second = (f"This is the {which} paragraph of it.\n" for which in ("first", "second"))
+    seen = [piece.strip() for piece in pieces(f"{first} \t\n{second}" + "word " * LONG)]
+    assert first.strip() in seen
+
+
 def test_a_short_line_goes_with_the_next() -> None:
     text = "So:\nThis is the line that nobody should ever have written.\n" + "word " * LONG
     assert "So:\nThis is the line that nobody should ever have written.\n" in pieces(text)
 
 
 def test_lines_make_no_more_pieces_than_a_long_text_has_room_for() -> None:
-    assert len(pieces("a\n" * LONG)) <= 2 * LONG / LINE + 2 * LONG / (WINDOW / 2) + 1
+    assert len(pieces("a\n" * LONG)) <= 2 * LONG / SHORT + 2 * LONG / (WINDOW / 2) + 1
 
 
 def test_a_line_longer_than_two_windows_is_seen_through_windows() -> None:

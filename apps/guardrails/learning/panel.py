@@ -1,19 +1,20 @@
 """Several models on the same texts at once, and long texts looked at piece by piece.
 
 A violation in one paragraph of a long text hardly moves the score of the whole. So a long text is
-scored whole, in its lines, as whoever wrote it has cut it, and in overlapping windows, wherever the
-lines end. If a long text violates as often as a short one, then each of the n pieces that are
-looked at violates 1/n as often, so by Bayes' rule a piece's odds are those of its c divided by n.
-The text's c is the highest of them: without the correction every long text would be stopped sooner
-or later. Pieces that overlap are fewer than n independent ones, so each model divides by n to a
-power of its own (long_texts.py), with which good texts of 10 kB are stopped about as often as short
-ones (bench/long_texts.py prints what becomes of 30 kB, beside a text that stands alone).
+scored whole, in its paragraphs, as whoever wrote it has cut it, and in overlapping windows,
+wherever these end. If a long text violates as often as a short one, then each of the n pieces that
+are looked at violates 1/n as often, so by Bayes' rule a piece's odds are those of its c divided by
+n. The text's c is the highest of them: without the correction every long text would be stopped
+sooner or later. Pieces that overlap are fewer than n independent ones, so each model divides by n
+to a power of its own (long_texts.py), with which good texts of 10 kB are stopped about as often as
+short ones (bench/long_texts.py prints what becomes of 30 kB, beside a text that stands alone).
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import accumulate, chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,9 @@ LONG = 4_000
 """Code points from which a text is looked at piece by piece as well."""
 WINDOW = 800
 STEP = 400
-LINE = 32
-"""Code points below which a line is looked at together with the next."""
+SHORT = 32
+"""Code points below which a paragraph or line is looked at together with the next."""
+Span = tuple[int, int]
 
 
 class Panel:
@@ -84,23 +86,35 @@ class Panel:
 def pieces(text: str) -> list[str]:
     """What a long text is looked at through, in order; nothing of a short one.
 
-    Windows cover all of it, and each of its lines of at most two windows is seen by itself.
+    Windows cover all of it, and each of its paragraphs of at most two windows is seen by itself,
+    as is each such line of a longer paragraph.
     """
     if len(text) < LONG:
         return []
     starts = range(0, len(text) - WINDOW + STEP, STEP)
-    spans = [*((start, start + WINDOW) for start in starts), *_lines(text)]
+    spans = [*((start, start + WINDOW) for start in starts), *_paragraphs(text)]
     return [text[start:end] for start, end in sorted(spans)]
 
 
-def _lines(text: str) -> Iterator[tuple[int, int]]:
-    """From where to where the lines go, short ones with what follows them."""
-    start = end = 0
-    for line in text.splitlines(keepends=True):
-        end += len(line)
-        if end - start >= LINE or end == len(text):
-            if end - start <= 2 * WINDOW:
-                yield start, end
+def _paragraphs(text: str) -> Iterator[Span]:
+    lines = text.splitlines(keepends=True)
+    ends = list(accumulate(map(len, lines)))
+    blank = [end for line, end in zip(lines, ends, strict=True) if line.isspace()]
+    for start, end in _from_end_to_end(0, [*blank, len(text)]):
+        if end - start <= 2 * WINDOW:
+            yield start, end
+            continue
+        inside = ends[bisect_right(ends, start) : bisect_right(ends, end)]
+        yield from (
+            span for span in _from_end_to_end(start, inside) if span[1] - span[0] <= 2 * WINDOW
+        )
+
+
+def _from_end_to_end(start: int, ends: Sequence[int]) -> Iterator[Span]:
+    """Spans between these places, in order; a short one goes with what follows it."""
+    for end in ends:
+        if end - start >= SHORT or start < end == ends[-1]:
+            yield start, end
             start = end
 
 
