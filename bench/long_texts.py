@@ -166,6 +166,7 @@ def main() -> None:
             between=given.between,
         )
         for name in given.sets
+        if name != given.filler
         for seed in range(7, 7 + given.seeds)
     ]
     alone, inside = np.mean(cuts, axis=0)

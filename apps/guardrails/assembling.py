@@ -199,7 +199,7 @@ def _check(
             return replace(served, problem=problem or "no_model")
         return replace(served, threshold=model.threshold, evaluate=evaluate_for(policy.slug))
     try:
-        return replace(served, evaluate=built(check))
+        return replace(served, evaluate=built(check, policy.workspace_id))
     except Problem:
         return replace(served, problem="check_refused")
 

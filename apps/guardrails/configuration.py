@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 from apps.base.problems import FieldError, Problem
 from apps.guardrails.checks import KINDS
@@ -110,18 +111,22 @@ def stored(data: Mapping[str, Any]) -> Configuration:
     return Configuration(checks, Gate(**data["gate"]))
 
 
-def built(check: CheckSettings) -> Evaluate:
+def built(check: CheckSettings, workspace: UUID) -> Evaluate:
     """The check as a function of a subject; not for the classifier, which the bundle evaluates.
+
+    Args:
+        workspace: whose it is; what a remote check remembers is for nobody else.
 
     Raises:
         Problem: for settings that its kind does not take.
     """
-    return _built(check.kind, json.dumps(check.settings, sort_keys=True))
+    whose = workspace if KINDS[check.kind].remote else None
+    return _built(check.kind, json.dumps(check.settings, sort_keys=True), whose)
 
 
 # the same settings are the same check, with whatever it keeps (a judge's answers and its rests)
 @lru_cache(maxsize=500)
-def _built(kind: str, settings: str) -> Evaluate:
+def _built(kind: str, settings: str, _whose: UUID | None) -> Evaluate:
     return KINDS[kind].build(validate(KINDS[kind], json.loads(settings)))
 
 

@@ -148,11 +148,11 @@ def look(
                 failed = failed or "deadline"
                 break
             said = check.evaluate(subject)
-            if said.usage is not UNUSED:
-                usage = usage.plus(said.usage)
+            usage = usage.plus(said.usage)
             if not said.failed and said.score >= check.threshold:
                 after = _excepted(guardrail, check, subject, said, panel)
-                excepted = excepted or after is not said
+                if after is not said:
+                    excepted, usage = True, usage.plus(after.usage)
                 said = after
             if not 0 <= said.score <= 1:  # NaN would pass for a check that found nothing
                 said = Found(0.0, failed=f"{check.kind}_failed")

@@ -21,10 +21,9 @@ from rest_framework.request import Request
 
 from apps.accounts.endpoint import Endpoint
 from apps.accounts.models import ApiToken, Workspace
-from apps.guardrails.checks.interface import UNUSED, Usage
 from apps.runtime.endpoint import refused
 from apps.runtime.models import Canary, CheckTraffic, Incident, KillSwitch, Traffic
-from apps.runtime.traffic import LATENCIES
+from apps.runtime.traffic import LATENCIES, by_check
 
 
 class Metrics(Endpoint):
@@ -84,33 +83,32 @@ def _checks(rows: QuerySet[CheckTraffic]) -> Iterator[Metric]:
     """What became of each check, and what asking judges came to."""
     ended = CounterMetricFamily(
         "parapet_checks",
-        "Checks by what became of them",
+        "Checks in decisions, by what became of them",
         labels=["policy", "check", "status", "why"],
     )
-    by_end = rows.values_list("policy", "key", "status", "why").order_by()
-    for policy, check, status, why, number in by_end.annotate(Sum("count")):
-        ended.add_metric([policy, check, status, why], number)
-    yield ended
     judge = ["policy", "check"]
-    calls = CounterMetricFamily("parapet_judge_calls", "Calls of remote judges", labels=judge)
+    calls = CounterMetricFamily("parapet_judge_calls", "Judges asked for decisions", labels=judge)
     remembered = CounterMetricFamily(
         "parapet_judge_remembered", "Judges' answers that needed no call", labels=judge
     )
-    seconds = CounterMetricFamily("parapet_judge_seconds", "Spent in calls", labels=judge)
+    seconds = CounterMetricFamily("parapet_judge_seconds", "Spent in these calls", labels=judge)
     tokens = CounterMetricFamily(
         "parapet_judge_tokens", "What judges say that calls took", labels=[*judge, "of"]
     )
-    asked = rows.values_list("policy", "key").annotate(*map(Sum, Usage._fields)).order_by()
-    for policy, check, *numbers in asked:
-        used = Usage(*numbers)
-        if used == UNUSED:
-            continue
-        calls.add_metric([policy, check], used.calls)
-        remembered.add_metric([policy, check], used.remembered)
-        seconds.add_metric([policy, check], used.milliseconds / 1000)
-        tokens.add_metric([policy, check, "prompt"], used.prompt_tokens)
-        tokens.add_metric([policy, check, "completion"], used.completion_tokens)
-    yield from (calls, remembered, seconds, tokens)
+    for one in by_check(rows):
+        names, used = [one.policy, one.check], one.usage
+        ended.add_metric([*names, "ran", ""], one.ran - sum(one.noted.values()))
+        by_status = {"ran": one.noted, "failed": one.failed, "skipped": one.skipped}
+        for status, whys in by_status.items():
+            for why, number in whys.items():
+                ended.add_metric([*names, status, why], number)
+        if one.is_remote:
+            calls.add_metric(names, used.calls)
+            remembered.add_metric(names, used.remembered)
+            seconds.add_metric(names, used.milliseconds / 1000)
+            tokens.add_metric([*names, "prompt"], used.prompt_tokens)
+            tokens.add_metric([*names, "completion"], used.completion_tokens)
+    yield from (ended, calls, remembered, seconds, tokens)
 
 
 def _whole(rows: QuerySet[Traffic]) -> Iterator[Metric]:

@@ -139,7 +139,7 @@ class EntryShape(serializers.Serializer):
     turn = serializers.IntegerField(allow_null=True)
     places = PlaceShape(many=True)
     reason = serializers.CharField()
-    usage = UsageShape(allow_null=True, help_text="Of a remote check.")
+    usage = UsageShape(allow_null=True, required=False, help_text="Of a remote check.")
 
 
 class BundleShape(serializers.Serializer):
@@ -274,6 +274,9 @@ class CheckSummaryShape(serializers.Serializer):
     policy = serializers.CharField()
     check = serializers.CharField()
     ran = serializers.IntegerField()
+    noted = serializers.DictField(
+        child=serializers.IntegerField(), help_text="Of the times it ran, those with a why."
+    )
     found = serializers.IntegerField()
     failed = serializers.DictField(child=serializers.IntegerField(), help_text="By why.")
     skipped = serializers.DictField(child=serializers.IntegerField(), help_text="By why.")

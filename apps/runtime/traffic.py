@@ -24,7 +24,6 @@ from apps.runtime.models import CheckTraffic, Decision, Traffic
 
 LATENCIES = Traffic.LATENCIES
 HOURS = 24
-MOST_CHECKS = 30
 _NUMBERS = ("count", "degraded", "unfinished", "changed", "dropped")
 _Key = tuple[UUID, datetime, str, str, str, str]
 _NO_SAY = ("allow", "allow")
@@ -87,7 +86,7 @@ def _checked(decisions: Iterable[Decision]) -> dict[_Key, list[int]]:
             row = rows[workspace, hour, *key]
             row[0] += 1
             row[1] += bool(entry["action"])
-            for place, name in enumerate(Usage._fields, 2) if entry["usage"] else ():
+            for place, name in enumerate(Usage._fields, 2) if entry.get("usage") else ():
                 row[place] += entry["usage"][name]
     return {key: list(map(round, row)) for key, row in rows.items()}
 
@@ -153,6 +152,8 @@ class CheckSummary:
 
     Args:
         found: of the times that it ran, how often it found something.
+        noted: of the times that it ran, those with a why: what failed of it although it found
+            something, or what kept its policy from acting.
         failed, skipped: how often, by why.
         usage: of a remote check, what asking came to.
     """
@@ -161,9 +162,15 @@ class CheckSummary:
     check: str
     ran: int = 0
     found: int = 0
+    noted: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     usage: Usage = UNUSED
+
+    @property
+    def share_failed(self) -> float:
+        failed = sum(self.failed.values())
+        return failed / (failed + self.ran) if failed else 0.0
 
     @property
     def is_remote(self) -> bool:
@@ -183,8 +190,8 @@ class CheckSummary:
         self.usage = self.usage.plus(Usage(*usage))
         if status == "ran":
             self.ran += count
-        else:
-            by_why = self.failed if status == "failed" else self.skipped
+        if why:
+            by_why = {"ran": self.noted, "failed": self.failed, "skipped": self.skipped}[status]
             by_why[why] = by_why.get(why, 0) + count
 
 
@@ -197,7 +204,7 @@ class Summary:
         policies: by policy and mode, of how many decisions it was a part, how often it asked for
             something, and how often a shadow one would have made the decision stricter.
         rules: how often something was found of each, whatever became of it.
-        checks: what became of each check (see `checks_of`), those that failed most first.
+        checks: what became of each check (see `checks_of`), those that fail most first.
     """
 
     total: int
@@ -234,7 +241,7 @@ def summary(workspace: Workspace, *, hours: int = HOURS) -> Summary:
         hours=sorted(by_hour.items()),
         policies=_grouped([row for row in rows if not row.rule], "policy", "mode"),
         rules=_grouped([row for row in rows if row.rule], "policy", "rule")[:20],
-        checks=_by_check(CheckTraffic.objects.filter(**_recent(workspace, hours)))[:MOST_CHECKS],
+        checks=by_check(CheckTraffic.objects.filter(**_recent(workspace, hours))),
     )
 
 
@@ -245,9 +252,9 @@ def of_policy(policy: Policy, *, hours: int = HOURS) -> list[dict[str, Any]]:
 
 
 def checks_of(policy: Policy, *, hours: int = HOURS) -> list[CheckSummary]:
-    """What became of each of its checks, those that failed most first."""
+    """What became of each of its checks, those that fail most first."""
     recent = _recent(policy.workspace, hours)
-    return _by_check(CheckTraffic.objects.filter(**recent, policy=policy.slug))
+    return by_check(CheckTraffic.objects.filter(**recent, policy=policy.slug))
 
 
 def _recent(workspace: Workspace, hours: int) -> dict[str, Any]:
@@ -256,13 +263,14 @@ def _recent(workspace: Workspace, hours: int) -> dict[str, Any]:
     return {"workspace": workspace, "hour__gte": since}
 
 
-def _by_check(rows: QuerySet[CheckTraffic]) -> list[CheckSummary]:
+def by_check(rows: QuerySet[CheckTraffic]) -> list[CheckSummary]:
+    """What became of each check, those of which the largest share failed first."""
     found: dict[tuple[str, str], CheckSummary] = {}
     summed = rows.values_list("policy", "key", "status", "why").order_by("policy", "key")
     for policy, key, status, why, *numbers in summed.annotate(*map(Sum, _CHECK_NUMBERS)):
         here = found.setdefault((policy, key), CheckSummary(policy, key))
         here.add(status, why, *numbers)
-    return sorted(found.values(), key=lambda one: (-sum(one.failed.values()), -one.ran))
+    return sorted(found.values(), key=lambda one: (-one.share_failed, -one.ran))
 
 
 def quantile(buckets: Sequence[int], share: float) -> float | None:

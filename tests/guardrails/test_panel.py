@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from apps.guardrails.learning import artifact, features
-from apps.guardrails.learning.panel import LONG, SHORT, WINDOW, Panel, pieces
+from apps.guardrails.learning.panel import LINE, LONG, PARAGRAPH, STEP, WINDOW, Panel, pieces
 
 WORDS = ["sea", "walk", "bread", "stone", "river", "light", "paper", "table", "winter", "green"]
 
@@ -59,34 +59,62 @@ def test_a_short_text_has_no_pieces() -> None:
     assert pieces("x\n" * (LONG // 2 - 1)) == []
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n", "\u2028"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n", "\u2028", "\n \t\n"])
 @pytest.mark.parametrize("place", [0, 70, 140])
 def test_a_line_of_a_long_text_is_a_piece(end: str, place: int) -> None:
-    lines = [f"This is the good line with the number {number}." for number in range(140)]
-    lines.insert(place, "This is the line that nobody should ever have written.")
+    lines = [
+        f"This is a good line, and it is the one that has the number {number}."
+        for number in range(141)
+    ]
+    lines[place] = "This is the one line of the whole text that nobody should ever have written."
     assert lines[place] in [piece.strip() for piece in pieces(end.join(lines))]
 
 
-def test_a_paragraph_is_a_piece_and_none_of_its_lines_is() -> None:
-    paragraph = "This is a good line of it.\nThis is the one that nobody should have written.\n\n"
-    seen = pieces("A good paragraph of one line.\n\n" * 80 + paragraph + "word " * LONG)
-    assert paragraph in seen
-    assert not [piece for piece in seen if piece in paragraph.splitlines(keepends=True)]
+def seen(text: str) -> list[str]:
+    """The pieces that are no windows."""
+    return [piece for piece in pieces(text) if len(piece) != WINDOW]
 
 
-def test_a_line_of_white_space_is_between_paragraphs() -> None:
-    first, second = (f"This is the {which} paragraph of it.\n" for which in ("first", "second"))
-    seen = [piece.strip() for piece in pieces(f"{first} \t\n{second}" + "word " * LONG)]
-    assert first.strip() in seen
+GOOD = "This is a good line, and it is one of the many that have got no number.\n"
+BAD = "This is the one line of the whole text that nobody should ever have written.\n"
+
+
+@pytest.mark.parametrize("blank", ["\n", " \t\n", "\r\n"])
+def test_a_paragraph_of_several_lines_is_a_piece(blank: str) -> None:
+    paragraph = GOOD + BAD + blank
+    assert paragraph in seen((GOOD + blank) * 60 + paragraph + GOOD * 60)
+
+
+def test_lines_without_a_blank_one_between_are_no_paragraphs_of_their_own() -> None:
+    text = (GOOD + "\n") * 60 + GOOD + BAD + (GOOD + "\n") * 60
+    assert GOOD + BAD not in seen(text)
+    assert GOOD + BAD + GOOD + "\n" in seen(text)
+
+
+def test_a_short_paragraph_goes_with_the_next() -> None:
+    assert "So:\n\n" + BAD + "\n" in seen("So:\n\n" + BAD + "\n" + GOOD * 60)
 
 
 def test_a_short_line_goes_with_the_next() -> None:
-    text = "So:\nThis is the line that nobody should ever have written.\n" + "word " * LONG
-    assert "So:\nThis is the line that nobody should ever have written.\n" in pieces(text)
+    assert "So:\n" + BAD in seen("So:\n" + BAD + GOOD * 60)
 
 
-def test_lines_make_no_more_pieces_than_a_long_text_has_room_for() -> None:
-    assert len(pieces("a\n" * LONG)) <= 2 * LONG / SHORT + 2 * LONG / (WINDOW / 2) + 1
+def test_a_short_last_line_goes_with_the_one_before() -> None:
+    text = GOOD * 60 + BAD + "Bye."
+    assert BAD + "Bye." in seen(text)
+    assert "Bye." not in seen(text)
+
+
+def test_white_space_is_no_piece() -> None:
+    text = GOOD * 60
+    assert len(pieces(text + "\n" * 10 * LONG)) <= len(pieces(text)) + 2
+
+
+def test_a_text_has_no_more_pieces_than_room_for_them() -> None:
+    for part in ("a\n", "a\n\n", "a" * (LINE - 1) + "\n", "a" * (PARAGRAPH - 2) + "\n\n"):
+        text = part * (4 * LONG // len(part))
+        most = len(text) / PARAGRAPH + len(text) / LINE + len(text) / STEP + 1
+        assert LONG / LINE < len(pieces(text)) <= most
 
 
 def test_a_line_longer_than_two_windows_is_seen_through_windows() -> None:

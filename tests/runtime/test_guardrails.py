@@ -408,7 +408,7 @@ def test_a_check_that_cannot_be_served_keeps_no_other_change_back(
     assert space.check(BAD).json()["action"] == "block"
     monkeypatch.setattr(bundles, "LOOK_EVERY", 0.0)
 
-    def refuse(check: Any) -> Any:
+    def refuse(check: Any, workspace: Any) -> Any:
         raise Problem("broken")
 
     monkeypatch.setattr(assembling, "built", refuse)

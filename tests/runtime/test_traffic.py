@@ -8,6 +8,7 @@ import pytest
 
 from apps.guardrails.checks.interface import Usage
 from apps.policies.permissions import load_policy
+from apps.runtime import bundles
 from apps.runtime.traffic import CheckSummary, checks_of, quantile, summary
 from tests import factories
 from tests.judge_server import Judge, says
@@ -188,3 +189,60 @@ def test_the_guardrails_page_tells_what_became_of_its_checks(space: Space, judge
     written()
     page = factories.page_client(space.admin).get("/policies/doses/guardrail/checks/")
     assert "failed: no_verdict 1" in page.content.decode()
+
+
+def test_what_became_of_checks_adds_up_over_batches(space: Space, judge: Judge) -> None:
+    space.guard(asking(judge))
+    for text in ("one", "two"):
+        space.check(text)
+        written()
+    (check,) = checks_of(space.policy)
+    assert (check.ran, check.usage.calls) == (2, 2)
+
+
+def test_checks_of_other_policies_are_theirs(space: Space) -> None:
+    other = Space(
+        space.admin, load_policy(space.admin, factories.make_policy(space.admin, "b").slug)
+    )
+    other.guard({**WORDS, "key": "others"})
+    space.check(BAD)
+    written()
+    assert [one.check for one in checks_of(space.policy)] == ["doses"]
+    assert [one.check for one in checks_of(other.policy)] == ["others"]
+
+
+def test_what_failed_in_one_turn_of_a_check_that_found_something_is_noted(
+    space: Space, judge: Judge
+) -> None:
+    judge.answering = lambda handler, body: says("unsafe\nS1" if "bad" in str(body) else "what?")(
+        handler, body
+    )
+    space.guard(asking(judge))
+    turns = [{"role": "user", "content": text} for text in ("bad", "good")]
+    space.check(messages=turns)
+    summed = judged(space)
+    assert (summed.ran, summed.found, summed.noted) == (1, 1, {"no_verdict": 1})
+
+
+def test_a_question_asked_again_without_what_is_excepted_is_counted(
+    space: Space, judge: Judge
+) -> None:
+    judge.answering = lambda handler, body: says("unsafe\nS1" if "400 mg" in str(body) else "safe")(
+        handler, body
+    )
+    space.guard(asking(judge))
+    exception = {"phrase": "400 mg", "reason": "As it is.", "days": 1}
+    assert space.api.post("policies/doses/exceptions", exception).status_code == 201
+    bundles.forget()
+    space.check("Take 400 mg of it.")
+    summed = judged(space)
+    assert (summed.found, summed.usage.calls) == (0, 2)
+
+
+def test_serving_shows_what_became_of_checks(space: Space) -> None:
+    space.check(BAD)
+    written()
+    page = factories.page_client(space.admin).get("/serving/").content.decode()
+    (told,) = space.api.get("traffic").json()["checks"]
+    assert "What checks came to" in page
+    assert (told["policy"], told["check"], told["ran"]) == ("doses", "doses", 1)

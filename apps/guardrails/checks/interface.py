@@ -41,6 +41,8 @@ class Usage(NamedTuple):
     completion_tokens: int = 0
 
     def plus(self, other: Usage) -> Usage:
+        if other is UNUSED:
+            return self
         return Usage(
             self.calls + other.calls,
             self.remembered + other.remembered,

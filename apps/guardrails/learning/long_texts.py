@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from apps.guardrails.learning import features
 from apps.guardrails.learning.classifier import Fold
-from apps.guardrails.learning.panel import LONG, pieces
+from apps.guardrails.learning.panel import LINE, LONG, PARAGRAPH, STEP, WINDOW, pieces
 
 READ = 500
 """Held-out good texts that are read for a fold, each cut at LONG code points."""
@@ -33,6 +33,7 @@ LOWEST, INDEPENDENT = 0.3, 1.0
 _TOP = (0.8, 0.85, 0.9, 0.95)
 
 RECIPE = {
+    "long_text_pieces": [LONG, WINDOW, STEP, PARAGRAPH, LINE],
     "long_text_read": READ,
     "long_text_code_points": MOST,
     "long_text_near": NEAR,

@@ -1,13 +1,14 @@
 """Several models on the same texts at once, and long texts looked at piece by piece.
 
 A violation in one paragraph of a long text hardly moves the score of the whole. So a long text is
-scored whole, in its paragraphs, as whoever wrote it has cut it, and in overlapping windows,
-wherever these end. If a long text violates as often as a short one, then each of the n pieces that
-are looked at violates 1/n as often, so by Bayes' rule a piece's odds are those of its c divided by
-n. The text's c is the highest of them: without the correction every long text would be stopped
-sooner or later. Pieces that overlap are fewer than n independent ones, so each model divides by n
-to a power of its own (long_texts.py), with which good texts of 10 kB are stopped about as often as
-short ones (bench/long_texts.py prints what becomes of 30 kB, beside a text that stands alone).
+scored whole, in its paragraphs and lines, as whoever wrote it has cut it, and in overlapping
+windows, wherever these end. If a long text violates as often as a short one, then each of the n
+pieces that are looked at violates 1/n as often, so by Bayes' rule a piece's odds are those of its c
+divided by n. The text's c is the highest of them: without the correction every long text would be
+stopped sooner or later. Pieces that overlap are fewer than n independent ones, so each model
+divides by n to a power of its own (long_texts.py), with which good texts of 10 kB are stopped about
+as often as short ones (bench/long_texts.py prints what becomes of 30 kB, beside a text that stands
+alone).
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ LONG = 4_000
 """Code points from which a text is looked at piece by piece as well."""
 WINDOW = 800
 STEP = 400
-SHORT = 32
-"""Code points below which a paragraph or line is looked at together with the next."""
+PARAGRAPH, LINE = 32, 64
+"""Code points below which a paragraph or a line is looked at together with the next: good texts
+would be stopped for the short lines of their lists."""
+
 Span = tuple[int, int]
 
 
@@ -86,36 +89,38 @@ class Panel:
 def pieces(text: str) -> list[str]:
     """What a long text is looked at through, in order; nothing of a short one.
 
-    Windows cover all of it, and each of its paragraphs of at most two windows is seen by itself,
-    as is each such line of a longer paragraph.
+    Windows cover all of it, and each paragraph and line of at most two windows is seen by itself.
+    White space is nothing to look at.
     """
     if len(text) < LONG:
         return []
     starts = range(0, len(text) - WINDOW + STEP, STEP)
-    spans = [*((start, start + WINDOW) for start in starts), *_paragraphs(text)]
-    return [text[start:end] for start, end in sorted(spans)]
+    spans = {(start, start + WINDOW) for start in starts}
+    spans.update(span for span in _parts(text) if span[1] - span[0] <= 2 * WINDOW)
+    return [piece for start, end in sorted(spans) if (piece := text[start:end]).strip()]
 
 
-def _paragraphs(text: str) -> Iterator[Span]:
+def _parts(text: str) -> Iterator[Span]:
+    """Its paragraphs, which end with a blank line, and the lines of each."""
     lines = text.splitlines(keepends=True)
     ends = list(accumulate(map(len, lines)))
     blank = [end for line, end in zip(lines, ends, strict=True) if line.isspace()]
-    for start, end in _from_end_to_end(0, [*blank, len(text)]):
-        if end - start <= 2 * WINDOW:
-            yield start, end
-            continue
-        inside = ends[bisect_right(ends, start) : bisect_right(ends, end)]
-        yield from (
-            span for span in _from_end_to_end(start, inside) if span[1] - span[0] <= 2 * WINDOW
-        )
+    for start, end in _joined(0, [*blank, len(text)], PARAGRAPH):
+        yield start, end
+        yield from _joined(start, ends[bisect_right(ends, start) : bisect_right(ends, end)], LINE)
 
 
-def _from_end_to_end(start: int, ends: Sequence[int]) -> Iterator[Span]:
-    """Spans between these places, in order; a short one goes with what follows it."""
+def _joined(start: int, ends: Sequence[int], least: int) -> list[Span]:
+    """Spans from end to end, a shorter one with what follows it, the last with what precedes it."""
+    spans = []
     for end in ends:
-        if end - start >= SHORT or start < end == ends[-1]:
-            yield start, end
+        if end - start >= least:
+            spans.append((start, end))
             start = end
+    if start < ends[-1]:
+        first = spans.pop()[0] if spans else start
+        spans.append((first, ends[-1]))
+    return spans
 
 
 def _sigmoid(margins: NDArray[np.float64]) -> NDArray[np.float64]:

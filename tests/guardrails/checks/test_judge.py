@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -23,6 +24,7 @@ from apps.guardrails.checks.interface import UNUSED, Evaluate, Found, Subject, U
 from apps.guardrails.checks.judging import addresses, asking
 from apps.guardrails.checks.judging.addresses import address_allowed, refused
 from apps.guardrails.checks.judging.families import FAMILIES, Asked, inert
+from apps.guardrails.configuration import CheckSettings, built
 from tests.judge_server import Answering, Handler, Judge, completion, says
 from tests.running import wait_for
 
@@ -880,6 +882,14 @@ def test_an_answer_that_it_remembers_took_no_call(judge: Judge) -> None:
     ask = check(judge.url)
     ask(Subject("one"))
     assert ask(Subject("one")).usage == Usage(remembered=1)
+
+
+def test_what_one_workspace_asked_is_not_remembered_for_another(judge: Judge) -> None:
+    settings = {"url": judge.url, "model": "guard", "family": "llama_guard"}
+    row = CheckSettings("judge", "judge", "", False, 1.0, settings)
+    for workspace in (UUID(int=1), UUID(int=2)):
+        assert built(row, workspace)(Subject("one")).usage.remembered == 0
+    assert built(row, UUID(int=1))(Subject("one")).usage.remembered == 1
 
 
 def test_a_call_that_failed_was_a_call(judge: Judge) -> None:
