@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pytest
 
-from tests.judge_server import Judge
+from tests.answering import Server, says, serving
 from tests.running import Running, running
 
 
@@ -72,12 +71,8 @@ def _group(item: pytest.Item) -> str | None:
 
 
 @pytest.fixture
-def judge(monkeypatch: pytest.MonkeyPatch) -> Iterator[Judge]:
+def judge(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A judge on this machine that may be asked."""
-    server = Judge()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    monkeypatch.setenv("PARAPET_JUDGE_URLS", f"http://127.0.0.1:{server.server_port}/v1")
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serving(says("safe"), "/v1") as server:
+        monkeypatch.setenv("PARAPET_JUDGE_URLS", server.url)
+        yield server

@@ -10,16 +10,16 @@ import importlib.util
 import json
 import os
 import socket
-import struct
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.answering import Answering, Handler, Server, drip_body, drip_head, reset, serving
 
 _FILE = Path(__file__).resolve().parents[2] / "static/client/parapet_client.py"
 _spec = importlib.util.spec_from_file_location("parapet_client", _FILE)
@@ -29,56 +29,6 @@ client = importlib.util.module_from_spec(_spec)
 # dataclasses look their module up
 sys.modules["parapet_client"] = client
 _spec.loader.exec_module(client)
-
-Answering = Callable[["Handler", dict[str, Any]], None]
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Hands each request to the server's `answering`."""
-
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(body)
-        self.server.headers.append({**self.headers, "path": self.path})
-        self.server.answering(self, body)
-
-    def reply(
-        self, data: bytes, status: int = 200, kind: str = "application/json", **headers: str
-    ) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-class Server(ThreadingHTTPServer):
-    """A check API of which each test says what it answers."""
-
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 64
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.answering: Answering = decides("allow")
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def handle_error(self, *_: Any) -> None:
-        """Clients that hang up are what many tests are about."""
 
 
 def decision(action: str, **more: Any) -> dict[str, Any]:
@@ -110,11 +60,8 @@ def blocks(word: str, action: str = "block", **more: Any) -> Answering:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    server = Server()
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serving(decides("allow")) as started:
+        yield started
 
 
 def parapet(server: Server, **settings: Any) -> Any:
@@ -195,25 +142,6 @@ def test_it_wants_exactly_one_content(server: Server, content: dict[str, Any]) -
 # what it does where the server does not work
 
 
-def dripping(handler: Handler, data: bytes) -> None:
-    for byte in data:
-        handler.wfile.write(bytes([byte]))
-        handler.wfile.flush()
-        time.sleep(0.05)
-
-
-def drip_body(handler: Handler, _: dict[str, Any]) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Type", "application/json")
-    handler.send_header("Content-Length", "200")
-    handler.end_headers()
-    dripping(handler, b" " * 200)
-
-
-def drip_head(handler: Handler, _: dict[str, Any]) -> None:
-    dripping(handler, b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 200)
-
-
 @pytest.mark.parametrize(
     "slow", [lambda handler, _: time.sleep(5), drip_body, drip_head], ids=["hung", "body", "head"]
 )
@@ -254,13 +182,6 @@ def test_it_goes_by_its_mode_where_the_server_is_dead(mode: str, action: str) ->
     dead = client.Parapet(url, "gk_test", timeout=2.0, on_error=mode)
     verdict = dead.check(stage="output", text="hello")
     assert (verdict.action, verdict.degraded, verdict.error) == (action, True, "unreachable")
-
-
-def reset(handler: Handler, _: dict[str, Any]) -> None:
-    linger = struct.pack("ii", 1, 0)
-    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    handler.connection.close()
-    handler.close_connection = True
 
 
 WRONG: dict[str, tuple[Answering, str]] = {

@@ -11,7 +11,7 @@ from apps.policies.permissions import load_policy
 from apps.runtime import bundles
 from apps.runtime.traffic import CheckSummary, checks_of, quantile, summary
 from tests import factories
-from tests.judge_server import Judge, says
+from tests.answering import Server, says
 from tests.runtime.conftest import WORDS, Space, written
 
 BAD, GOOD = "Take two tablets.", "Ask a pharmacist."
@@ -110,7 +110,7 @@ def test_prometheus_reads_the_counters(space: Space) -> None:
     assert "parapet_latency_seconds_count 1.0" in text
 
 
-def asking(judge: Judge) -> dict[str, Any]:
+def asking(judge: Server) -> dict[str, Any]:
     settings = {"url": judge.url, "model": "guard", "family": "llama_guard"}
     return {"key": "judge", "kind": "judge", "settings": settings}
 
@@ -128,7 +128,7 @@ def test_what_became_of_each_check_is_counted(space: Space) -> None:
     assert check == CheckSummary("doses", "doses", ran=3, found=2)
 
 
-def test_a_check_that_fails_is_counted_by_why(space: Space, judge: Judge) -> None:
+def test_a_check_that_fails_is_counted_by_why(space: Space, judge: Server) -> None:
     judge.answering = says("what?")
     space.guard(asking(judge))
     for text in ("one", "two"):
@@ -136,13 +136,13 @@ def test_a_check_that_fails_is_counted_by_why(space: Space, judge: Judge) -> Non
     assert judged(space).failed == {"no_verdict": 2}
 
 
-def test_a_check_that_is_spared_is_counted_by_why(space: Space, judge: Judge) -> None:
+def test_a_check_that_is_spared_is_counted_by_why(space: Space, judge: Server) -> None:
     space.guard(WORDS, asking(judge))
     space.check(BAD)
     assert judged(space).skipped == {"short_circuited": 1}
 
 
-def test_what_asking_a_judge_came_to_is_counted(space: Space, judge: Judge) -> None:
+def test_what_asking_a_judge_came_to_is_counted(space: Space, judge: Server) -> None:
     space.guard(asking(judge))
     for text in ("one", "one", "two"):
         space.check(text)
@@ -157,7 +157,7 @@ def test_a_check_of_a_policy_that_is_off_is_not_counted(space: Space) -> None:
     assert checks_of(space.policy) == []
 
 
-def test_checks_that_fail_come_first(space: Space, judge: Judge) -> None:
+def test_checks_that_fail_come_first(space: Space, judge: Server) -> None:
     judge.answering = says("what?")
     space.guard({**WORDS, "key": "a-words"}, asking(judge))
     space.check(GOOD)
@@ -165,13 +165,13 @@ def test_checks_that_fail_come_first(space: Space, judge: Judge) -> None:
     assert [one.check for one in summary(space.admin.workspace).checks] == ["judge", "a-words"]
 
 
-def test_a_receipt_tells_what_asking_came_to(space: Space, judge: Judge) -> None:
+def test_a_receipt_tells_what_asking_came_to(space: Space, judge: Server) -> None:
     space.guard(WORDS, asking(judge))
     by_check = {entry["check"]: entry["usage"] for entry in space.check(GOOD).json()["receipt"]}
     assert (by_check["doses"], by_check["judge"]["calls"]) == (None, 1)
 
 
-def test_prometheus_reads_what_became_of_checks(space: Space, judge: Judge) -> None:
+def test_prometheus_reads_what_became_of_checks(space: Space, judge: Server) -> None:
     space.guard(asking(judge))
     space.check(GOOD)
     written()
@@ -182,7 +182,7 @@ def test_prometheus_reads_what_became_of_checks(space: Space, judge: Judge) -> N
     assert 'parapet_judge_tokens_total{check="judge",of="prompt",policy="doses"} 7.0' in text
 
 
-def test_the_guardrails_page_tells_what_became_of_its_checks(space: Space, judge: Judge) -> None:
+def test_the_guardrails_page_tells_what_became_of_its_checks(space: Space, judge: Server) -> None:
     judge.answering = says("what?")
     space.guard(asking(judge))
     space.check(GOOD)
@@ -191,7 +191,7 @@ def test_the_guardrails_page_tells_what_became_of_its_checks(space: Space, judge
     assert "failed: no_verdict 1" in page.content.decode()
 
 
-def test_what_became_of_checks_adds_up_over_batches(space: Space, judge: Judge) -> None:
+def test_what_became_of_checks_adds_up_over_batches(space: Space, judge: Server) -> None:
     space.guard(asking(judge))
     for text in ("one", "two"):
         space.check(text)
@@ -212,7 +212,7 @@ def test_checks_of_other_policies_are_theirs(space: Space) -> None:
 
 
 def test_what_failed_in_one_turn_of_a_check_that_found_something_is_noted(
-    space: Space, judge: Judge
+    space: Space, judge: Server
 ) -> None:
     judge.answering = lambda handler, body: says("unsafe\nS1" if "bad" in str(body) else "what?")(
         handler, body
@@ -225,7 +225,7 @@ def test_what_failed_in_one_turn_of_a_check_that_found_something_is_noted(
 
 
 def test_a_question_asked_again_without_what_is_excepted_is_counted(
-    space: Space, judge: Judge
+    space: Space, judge: Server
 ) -> None:
     judge.answering = lambda handler, body: says("unsafe\nS1" if "400 mg" in str(body) else "safe")(
         handler, body

@@ -1,9 +1,14 @@
-"""A server in a thread that speaks the protocol of chat completions, and answers as told."""
+"""A server in a thread that answers as each test says, in every good and bad way."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -14,16 +19,19 @@ class Handler(BaseHTTPRequestHandler):
     """Hands each request to the server's `answering`."""
 
     protocol_version = "HTTP/1.1"
-    server: Judge
+    server: Server
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append(body)
-        self.server.headers.append(dict(self.headers))
+        self.server.headers.append({**self.headers, "path": self.path})
         self.server.answering(self, body)
 
-    def reply(self, data: bytes, status: int = 200, **headers: str) -> None:
+    def reply(
+        self, data: bytes, status: int = 200, kind: str = "application/json", **headers: str
+    ) -> None:
         self.send_response(status)
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         for name, value in headers.items():
             self.send_header(name, value)
@@ -34,28 +42,61 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-class Judge(ThreadingHTTPServer):
-    """A server that speaks the protocol of chat completions, and all it was asked."""
+class Server(ThreadingHTTPServer):
+    """What it was asked, and how it answers."""
 
     daemon_threads = True
     block_on_close = False
     request_queue_size = 64
 
-    def __init__(self) -> None:
+    def __init__(self, answering: Answering, path: str) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
-        self.answering: Answering = says("safe")
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
+        self.answering = answering
+        self.url = f"http://127.0.0.1:{self.server_port}{path}"
 
     def handle_error(self, *_: Any) -> None:
         """Clients that hang up are what many tests are about."""
 
 
+@contextmanager
+def serving(answering: Answering, path: str = "") -> Iterator[Server]:
+    server = Server(answering, path)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def dripping(handler: Handler, data: bytes) -> None:
+    for byte in data:
+        handler.wfile.write(bytes([byte]))
+        handler.wfile.flush()
+        time.sleep(0.05)
+
+
+def drip_body(handler: Handler, _: dict[str, Any]) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Length", "200")
+    handler.end_headers()
+    dripping(handler, b" " * 200)
+
+
+def drip_head(handler: Handler, _: dict[str, Any]) -> None:
+    dripping(handler, b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 200)
+
+
+def reset(handler: Handler, _: dict[str, Any]) -> None:
+    linger = struct.pack("ii", 1, 0)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    handler.connection.close()
+    handler.close_connection = True
+
+
 def completion(text: Any, logprobs: dict[str, float] | None = None, lead: str = "") -> bytes:
+    """What a judge says, by the protocol of chat completions."""
     choice: dict[str, Any] = {"index": 0, "message": {"role": "assistant", "content": text}}
     if logprobs is not None:
         tops = [{"token": token, "logprob": value} for token, value in logprobs.items()]
