@@ -1,18 +1,23 @@
 """Whether a violation is found wherever it stands in a long text, at what price.
 
 Trains as a retrain does on half of a set, then places each violating text of the other half
-somewhere in 30 kB of its good texts. Prints, at the same false-positive rate on good texts of the
-same length, how often it is caught alone, in the long text as it is served, and in the long text
-scored whole, and cut exactly where its pieces were joined, which no one knows of a real text; and
-what the served threshold, chosen on single texts, does to long ones.
+somewhere in 30 kB of good texts. Prints how often it is caught where 5 % of good texts of the same
+traffic and length are stopped: alone, in the long text as it is served, and in the long text scored
+whole, and cut exactly where its pieces were joined, which no one knows of a real text; how often a
+long text is stopped for a good text of the set in its place; and what the threshold does that a
+retrain would choose.
 
     python bench/long_texts.py FOLDER [--sets openai_moderation_sexual xstest_refusal ...]
         [--seeds 3]                 # how often each set is cut in two
         [--filler xstest_refusal]   # good texts of another set: ordinary ones, where a set's own
-                                    # are chosen to be hard to tell from what violates
+                                    # are chosen to be hard to tell from what violates; the set
+                                    # itself is filled with good texts of openai_moderation_sexual
         [--known 400]               # so many of those are among the labels it learns from, as texts
                                     # of the traffic are; none of these is in a long text
         [--between "\\n"]           # what stands between the texts that make a long one
+
+All answers to a prompt are on one side of every cut. A line at 5 % of 200 long texts is set by one
+or two of the texts that fill them, so a figure of one cut may well be 0.1 off.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ import gzip
 import json
 import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -30,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from apps.guardrails.learning import calibration, classifier, features, long_texts, panel
+from apps.guardrails.learning import calibration, classifier, features, long_texts, panel, threshold
 from apps.guardrails.learning.artifact import Model
 from apps.guardrails.learning.panel import Panel
 
@@ -44,20 +50,45 @@ SETS = [
     "harmbench_val_3annot",
     "sms_spam",
 ]
-MOST = 300
+OTHER = "openai_moderation_sexual"
+MOST = 200
+Row = dict[str, Any]
 
 
-def trained(texts: list[str], violates: NDArray[np.bool_]) -> Model:
-    """The model that a retrain of these labels would make, its threshold aside."""
+def trained(rows: Sequence[Row]) -> Model:
+    """The model that a retrain of these labels would make."""
+    texts = [row["text"] for row in rows]
+    violates = np.array([row["label"] == 1 for row in rows])
+    groups = np.unique([group_of(row) for row in rows], return_inverse=True)[1]
     counts = features.extract(texts)
     frequency = features.document_frequency(counts)
-    learned = classifier.learn(counts, violates, range(len(texts)), frequency, len(texts), seed=1)
+    learned = classifier.learn(counts, violates, groups.tolist(), frequency, len(texts), seed=1)
     slope, offset = calibration.fit_sigmoid(learned.scores, violates)
+    chosen = threshold.choose(
+        calibration.apply_sigmoid(learned.scores, slope, offset), violates, threshold.Targets(RATE)
+    )
     exponent = long_texts.exponent(
         learned.folds, ~violates, lambda rows: [texts[row] for row in rows], slope=slope, seed=1
     )
     linear = learned.linear
-    return Model(learned.idf, linear.weights, linear.intercept, slope, offset, 0.5, exponent)
+    return Model(
+        learned.idf, linear.weights, linear.intercept, slope, offset, chosen.threshold, exponent
+    )
+
+
+def group_of(row: Row) -> str:
+    return str(row.get("group") or row["id"])
+
+
+def cut(rows: Sequence[Row], draw: random.Random, size: int) -> tuple[list[Row], list[Row]]:
+    """About so many of the rows, and the rest; no group is on both sides."""
+    groups = sorted({group_of(row) for row in rows})
+    draw.shuffle(groups)
+    place = {group: n for n, group in enumerate(groups)}
+    ordered = sorted(rows, key=lambda row: place[group_of(row)])
+    while 0 < size < len(rows) and group_of(ordered[size - 1]) == group_of(ordered[size]):
+        size += 1
+    return ordered[:size], ordered[size:]
 
 
 def long_text(good: list[str], draw: random.Random, inside: str = "") -> list[str]:
@@ -87,64 +118,62 @@ def caught(bad: NDArray[np.float64], good: NDArray[np.float64]) -> float:
     return float(np.mean(bad > np.quantile(good, 1 - RATE)))
 
 
-def read(folder: Path, name: str) -> list[dict[str, Any]]:
+def read(folder: Path, name: str) -> list[Row]:
     with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 
+def texts_of(rows: Sequence[Row], label: int) -> list[str]:
+    return [row["text"] for row in rows if row["label"] == label]
+
+
 def one(
-    folder: Path, name: str, seed: int, *, other: str, known: int, between: str
-) -> tuple[float, float]:
-    """How often a text is caught alone, and in a long text."""
-    rows = read(folder, name)
+    folder: Path, name: str, seed: int, *, filler: str, known: int, between: str
+) -> dict[str, float]:
+    """The shares of one cut."""
     draw = random.Random(seed)
-    draw.shuffle(rows)
-    train, test = rows[: min(len(rows) // 2, 2_000)], rows[len(rows) // 2 :]
-    others = [row for row in read(folder, other) if row["label"] == 0] if other else []
-    draw.shuffle(others)
-    train += others[:known]
-    labels = np.array([row["label"] == 1 for row in train])
-    judges = Panel({name: trained([row["text"] for row in train], labels)})
-    good = [row["text"] for row in test if row["label"] == 0]
-    bad = [row["text"] for row in test if row["label"] == 1][:MOST]
-    # the good halves do not overlap: what a long text is made of is not what sets the line
-    line, filler = good[: len(good) // 2], good[len(good) // 2 :]
-    if other:
-        filler = [row["text"] for row in others[known:]]
-    alone_good, alone_bad = judges.score(line)[:, 0], judges.score(bad)[:, 0]
-    good_parts = [long_text(filler, draw) for _ in range(MOST)]
-    bad_parts = [long_text(filler, draw, text) for text in bad]
-    long_good, long_bad = (
-        [between.join(each) for each in all_of] for all_of in (good_parts, bad_parts)
+    rows = read(folder, name)
+    train, test = cut(rows, draw, min(len(rows) // 2, 2_000))
+    good, bad = texts_of(test, 0), texts_of(test, 1)[:MOST]
+    traffic = [row for row in test if row["label"] == 0]
+    if filler:
+        others = read(folder, OTHER if filler == name else filler)
+        learnt, traffic = cut([row for row in others if row["label"] == 0], draw, known)
+        train = [*train, *learnt]
+    judges = Panel({name: trained(train)})
+    # the halves do not overlap: what a long text is made of is not what sets the line for one alone
+    single, fill = (texts_of(half, 0) for half in cut(traffic, draw, len(traffic) // 2))
+    good_parts = [long_text(fill, draw) for _ in range(MOST)]
+    bad_parts = [long_text(fill, draw, text) for text in bad]
+    instead = [long_text(fill, draw, draw.choice(good)) for _ in range(MOST)]
+    long_good, long_bad, long_instead = (
+        [between.join(each) for each in all_of] for all_of in (good_parts, bad_parts, instead)
     )
-    good_served, bad_served = judges.score(long_good)[:, 0], judges.score(long_bad)[:, 0]
-    good_whole, bad_whole = whole_only(judges, long_good), whole_only(judges, long_bad)
-    served = np.quantile(alone_good, 1 - RATE)
+    alone_good, alone_bad = judges.score(single)[:, 0], judges.score(bad)[:, 0]
+    served_good, served_bad = judges.score(long_good)[:, 0], judges.score(long_bad)[:, 0]
     shares = {
         "alone": caught(alone_bad, alone_good),
-        "in 30 kB": caught(bad_served, good_served),
-        "in 30 kB scored whole": caught(bad_whole, good_whole),
-        "in 30 kB cut where joined": caught(
+        "alone among its own good": caught(alone_bad, judges.score(good)[:, 0]),
+        "in 30 kB": caught(served_bad, served_good),
+        "a good text instead": caught(judges.score(long_instead)[:, 0], served_good),
+        "whole": caught(whole_only(judges, long_bad), whole_only(judges, long_good)),
+        "cut where joined": caught(
             where_joined(judges, bad_parts), where_joined(judges, good_parts)
         ),
     }
-    pieces = float(np.mean([len(parts) for parts in good_parts]))
+    line = judges.models[name].threshold
+    at_threshold = {
+        "good alone": float(np.mean(alone_good >= line)),
+        "good in 30 kB": float(np.mean(served_good >= line)),
+        "bad alone": float(np.mean(alone_bad >= line)),
+        "bad in 30 kB": float(np.mean(served_bad >= line)),
+    }
     told = ", ".join(f"{where} {share:.2f}" for where, share in shares.items())
-    print(
-        f"{name}: caught where {RATE:.0%} of good texts are stopped: {told} ({pieces:.0f} pieces)"
-    )
-    print(
-        f"  at the threshold of single texts it stops {np.mean(good_served > served):.1%} of"
-        f" good long texts and catches {np.mean(bad_served > served):.2f} (exponent"
-        f" {judges.models[name].length_exponent:.2f}); uncorrected it would"
-        f" stop {np.mean(_uncorrected(judges, long_good) > served):.0%}"
-    )
-    return shares["alone"], shares["in 30 kB"]
-
-
-def _uncorrected(judges: Panel, texts: list[str]) -> NDArray[np.float64]:
-    """The highest piece's score, without the share that the number of pieces takes."""
-    return np.array([judges.score([text, *panel.pieces(text)])[1:, 0].max() for text in texts])
+    stopped = ", ".join(f"{where} {share:.2f}" for where, share in at_threshold.items())
+    print(f"{name}: caught where {RATE:.0%} are stopped: {told}")
+    exponent = judges.models[name].length_exponent
+    print(f"  at its threshold stopped: {stopped} (exponent {exponent:.2f})")
+    return shares | at_threshold
 
 
 def main() -> None:
@@ -156,21 +185,28 @@ def main() -> None:
     parser.add_argument("--between", default="\n\n", help="what stands between the parts")
     parser.add_argument("--seeds", type=int, default=1, help="how often each set is cut in two")
     given = parser.parse_args()
-    cuts = [
-        one(
-            given.folder,
-            name,
-            seed,
-            other=given.filler,
-            known=given.known,
-            between=given.between,
-        )
-        for name in given.sets
-        if name != given.filler
-        for seed in range(7, 7 + given.seeds)
-    ]
-    alone, inside = np.mean(cuts, axis=0)
-    print(f"mean of {len(cuts)}: alone {alone:.3f}, in 30 kB {inside:.3f}")
+    cuts = []
+    for name in given.sets:
+        of_set = [
+            one(
+                given.folder,
+                name,
+                seed,
+                filler=given.filler,
+                known=given.known,
+                between=given.between,
+            )
+            for seed in range(7, 7 + given.seeds)
+        ]
+        _mean(name, of_set)
+        cuts += of_set
+    _mean("all", cuts)
+
+
+def _mean(name: str, cuts: list[dict[str, float]]) -> None:
+    means = {where: float(np.mean([cut[where] for cut in cuts])) for where in cuts[0]}
+    told = ", ".join(f"{where} {share:.3f}" for where, share in means.items())
+    print(f"{name}, mean of {len(cuts)}: {told}", flush=True)
 
 
 if __name__ == "__main__":

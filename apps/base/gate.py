@@ -70,9 +70,9 @@ def parse_json(data: bytes, *, maximum_bytes: int = MAXIMUM_JSON_BYTES) -> Any:
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
+        what = error.msg.removesuffix(" at")
         raise Problem(
-            f"Not JSON: {error.msg} at line {error.lineno}, column {error.colno}.",
-            code="not_json",
+            f"Not JSON: {what} at line {error.lineno}, column {error.colno}.", code="not_json"
         ) from None
     except RecursionError:
         raise _too_deep() from None

@@ -47,6 +47,12 @@ def draft_of(policy: Policy) -> tuple[dict[str, Any], int]:
     return (version.content if version else DEFAULT.as_dict()), 0
 
 
+def is_drafted(policy: Policy) -> bool:
+    """Whether the draft is another guardrail than the one that guards."""
+    version = current_guardrail(policy)
+    return draft_of(policy)[0] != (version.content if version else DEFAULT.as_dict())
+
+
 def rules_of(policy: Policy, version: GuardrailVersion | None = None) -> dict[str, str]:
     """The polarity of each rule of the published policy version, by key.
 

@@ -18,10 +18,10 @@ from apps.guardrails.configuration import MAXIMUM_CHECKS
 _NUMBERED = re.compile(r"checks-(\d{1,3})-kind\Z")
 
 
-def content_from(post: QueryDict) -> dict[str, Any]:
+def content_from(post: QueryDict, *, removing: bool = True) -> dict[str, Any]:
     """The configuration that the form describes, unchecked; removed checks are left out."""
     numbers = sorted(int(m.group(1)) for name in post if (m := _NUMBERED.match(name)))
-    kept = [n for n in numbers if f"checks-{n}-remove" not in post]
+    kept = [n for n in numbers if not removing or f"checks-{n}-remove" not in post]
     gate: dict[str, Any] = {"kind": post.get("gate-kind", "any")}
     if (least := post.get("gate-least", "")).isdecimal() and len(least) < 4:
         gate["least"] = int(least)

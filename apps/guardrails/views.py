@@ -38,13 +38,11 @@ def checks(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     content, revision = configuring.draft_of(policy)
     if request.method == "GET":
         return _editor(request, policy, content, revision)
+    if "adding" in request.POST:
+        return _add(request, policy, request.POST.get("add", ""))
     content = forms.content_from(request.POST)
-    added = request.POST.get("add", "")
     if "try" in request.POST:
         return _try(request, policy, content)
-    if added in KINDS:
-        content["checks"].append(forms.new_check(added, content))
-        return _editor(request, policy, content, _revision(request), opened=len(content["checks"]))
     configuring.keep_calibration(policy, content)
     try:
         configuring.save_guardrail_draft(
@@ -57,6 +55,16 @@ def checks(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     messages.success(request, "The draft is saved; it guards once it is published.")
     onward = "evidence:publish_guardrail" if "publish" in request.POST else "guardrails:checks"
     return redirect(onward, policy.slug)
+
+
+def _add(request: HttpRequest, policy: Policy, kind: str) -> HttpResponseBase:
+    """The form with one more check; nothing is saved, and nothing is removed yet."""
+    content = forms.content_from(request.POST, removing=False)
+    if kind not in KINDS:
+        problem = Problem("Choose a kind of check to add.")
+        return _editor(request, policy, content, _revision(request), problem=problem)
+    content["checks"].append(forms.new_check(kind, content))
+    return _editor(request, policy, content, _revision(request), opened=len(content["checks"]))
 
 
 @page("guardrails.edit", load=load_policy, methods=("POST",))
@@ -141,6 +149,7 @@ def _editor(
         "stages": STAGES,
         "shapes": CONTENTS,
         "current": configuring.current_guardrail(policy),
+        "drafted": configuring.is_drafted(policy),
         "versions": policy.guardrails.order_by("-number")[:10],
     }
     return render(
@@ -150,14 +159,19 @@ def _editor(
 
 def _try(request: HttpRequest, policy: Policy, content: dict[str, Any]) -> HttpResponseBase:
     """What the draft as it stands in the form says of what is tried on it."""
+    assert policy.current_version is not None
     context: dict[str, Any] = {"policy": policy, "tab": "guardrail"}
     text = request.POST.get("text", "").replace("\r\n", "\n")
+    stage = request.POST.get("stage", "output")
+    context["unguarded"] = "" if stage in policy.current_version.stages else stage
     try:
+        if not text.strip():
+            raise Problem("Give something to try.")
         configuration = parse(content, rules=configuring.rules_of(policy))
         context["tried"] = try_out(
             policy,
             written(request.POST.get("shape", "text"), text),
-            stage=stage_in(request.POST.get("stage", "output")),
+            stage=stage_in(stage),
             configuration=configuration,
         )
     except Problem as problem:
@@ -183,6 +197,7 @@ def guardrail(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         "page": found,
         "live": live_model(policy),
         "guardrail": configuring.current_guardrail(policy),
+        "drafted": policy.current_version is not None and configuring.is_drafted(policy),
         "exceptions": len(configuring.exceptions_in_force(policy)),
     }
     return render(request, "guardrails/guardrail.html", context)

@@ -131,13 +131,14 @@ def _whole(rows: QuerySet[Traffic]) -> Iterator[Metric]:
     yield CounterMetricFamily("parapet_degraded", "Decisions on less than everything", degraded)
     yield CounterMetricFamily("parapet_dropped", "Decisions answered and never written", dropped)
     places = range(len(LATENCIES) + 1)
-    summed = rows.aggregate(**{f"at_{n}": Sum(f"buckets__{n}") for n in places})
+    summed = rows.aggregate(
+        took=Sum("milliseconds"), **{f"at_{n}": Sum(f"buckets__{n}") for n in places}
+    )
     buckets = [summed[f"at_{n}"] or 0 for n in places]
     bounds = [*(str(bound / 1000) for bound in LATENCIES), "+Inf"]
     running = [sum(buckets[: place + 1]) for place in range(len(bounds))]
     latency = HistogramMetricFamily("parapet_latency_seconds", "Time inside the check")
-    # the sum is of the buckets' upper bounds: decisions are counted, not added up
-    seconds = sum(n * bound / 1000 for n, bound in zip(buckets, (*LATENCIES, 200), strict=False))
     if running[-1]:
+        seconds = summed["took"] / 1000
         latency.add_metric([], list(zip(bounds, running, strict=True)), seconds)
     yield latency

@@ -24,9 +24,13 @@ class DecisionQuerySet(models.QuerySet["Decision"]):
     def visible_to(self, actor: Actor) -> DecisionQuerySet:
         return self.filter(workspace=actor.workspace)
 
-    def narrowed(self, *, action: str, stage: str, policy: str) -> DecisionQuerySet:
+    def narrowed(
+        self, *, action: str, stage: str, policy: str, degraded: bool = False
+    ) -> DecisionQuerySet:
         """Those of an action, of a stage, and that a policy took part in; "" asks for none."""
         rows = self.filter(**{k: v for k, v in {"action": action, "stage": stage}.items() if v})
+        if degraded:
+            rows = rows.exclude(degraded=[])
         return rows.filter(receipt__contains=[{"policy": policy}]) if policy else rows
 
 
@@ -298,6 +302,7 @@ class Traffic(models.Model):
         changed: decisions that a shadow policy would have made more restrictive.
         buckets: of whole decisions, how many took up to each of LATENCIES milliseconds, then more.
         dropped: decisions that were answered and never written.
+        milliseconds: of whole decisions, that all of them took together.
     """
 
     LATENCIES = (1, 2, 3, 5, 10, 20, 50, 100, 200)
@@ -314,6 +319,7 @@ class Traffic(models.Model):
     unfinished = models.BigIntegerField(default=0)
     changed = models.BigIntegerField(default=0)
     dropped = models.BigIntegerField(default=0)
+    milliseconds = models.BigIntegerField(default=0)
     buckets = ArrayField(models.BigIntegerField())
 
     class Meta:

@@ -24,7 +24,7 @@ from apps.runtime.models import CheckTraffic, Decision, Traffic
 
 LATENCIES = Traffic.LATENCIES
 HOURS = 24
-_NUMBERS = ("count", "degraded", "unfinished", "changed", "dropped")
+_NUMBERS = ("count", "degraded", "unfinished", "changed", "dropped", "milliseconds")
 _Key = tuple[UUID, datetime, str, str, str, str]
 _NO_SAY = ("allow", "allow")
 
@@ -36,6 +36,7 @@ class _Row:
     unfinished: int = 0
     changed: int = 0
     dropped: int = 0
+    milliseconds: float = 0.0
     buckets: list[int] = field(default_factory=lambda: [0] * (len(LATENCIES) + 1))
 
 
@@ -52,6 +53,7 @@ def count(decisions: Iterable[Decision], *, dropped: Mapping[UUID, int]) -> None
         whole.count += 1
         whole.degraded += bool(decision.degraded)
         whole.unfinished += not decision.finished
+        whole.milliseconds += decision.latency_ms
         whole.buckets[bisect_left(LATENCIES, decision.latency_ms)] += 1
         for key, changed in _said(decision):
             rows[workspace, hour, *key].count += 1
@@ -61,7 +63,7 @@ def count(decisions: Iterable[Decision], *, dropped: Mapping[UUID, int]) -> None
     for workspace in there.values_list("pk", flat=True):
         rows[workspace, hour, "", "", "", "allow"].dropped += dropped[workspace]
     values = [
-        [*key, *(getattr(row, name) for name in _NUMBERS), row.buckets]
+        [*key, *(round(getattr(row, name)) for name in _NUMBERS), row.buckets]
         for key, row in sorted(rows.items())  # in one order, so that two writers cannot deadlock
     ]
     checks: list[list[Any]] = [
@@ -95,7 +97,7 @@ _WHOLE: dict[str, Any] = {"minute": 0, "second": 0, "microsecond": 0}
 _UPSERT = f"""
 INSERT INTO runtime_traffic AS there (workspace_id, hour, policy, mode, rule, action,
     {", ".join(_NUMBERS)}, buckets)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+VALUES ({", ".join(["%s"] * (7 + len(_NUMBERS)))})
 ON CONFLICT (workspace_id, hour, policy, mode, rule, action) DO UPDATE SET
     {", ".join(f"{name} = there.{name} + excluded.{name}" for name in _NUMBERS)},
     buckets = ARRAY(SELECT a + b FROM unnest(there.buckets, excluded.buckets) AS pair(a, b))

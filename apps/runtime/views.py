@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
+from uuid import UUID
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponseBase
@@ -58,16 +59,25 @@ def playground(request: HttpRequest) -> HttpResponseBase:
                 "turns": turns,
                 "explained": _explained(actor, checked, "\n".join(turns.values())),
                 "exceptions": _exceptions(actor, checked.decision, turns),
+                "may_view": checked.recorded and allowed(actor, "decisions.view", checked.decision),
             }
     return render(request, "runtime/playground.html", context, status=status)
 
 
 @page("decisions.view")
 def decision_list(request: HttpRequest) -> HttpResponseBase:
-    """Decisions, newest first; by action, stage or policy."""
-    rows = Decision.objects.visible_to(viewer(request))
-    chosen = {name: request.GET.get(name, "")[:60] for name in ("action", "stage", "policy")}
-    rows = rows.narrowed(**chosen)
+    """Decisions, newest first; by action, stage, policy, or what became of them."""
+    names = ("action", "stage", "policy", "id", "degraded")
+    chosen = {name: request.GET.get(name, "").strip()[:60] for name in names}
+    rows = Decision.objects.visible_to(viewer(request)).narrowed(
+        action=chosen["action"],
+        stage=chosen["stage"],
+        policy=chosen["policy"],
+        degraded=bool(chosen["degraded"]),
+    )
+    if chosen["id"]:
+        found = _uuid(chosen["id"])
+        rows = rows.filter(pk=found) if found else rows.none()
     query = request.GET.copy()
     query.pop("cursor", None)
     context = {
@@ -89,9 +99,8 @@ def decision(request: HttpRequest, found: Decision) -> HttpResponseBase:
 @page("decisions.view", load=load_decision, methods=("POST",))
 def replay(request: HttpRequest, found: Decision) -> HttpResponseBase:
     """Judge a decision again by the versions it was judged by."""
-    text = _text(request, "text")
     try:
-        again = replaying.replay(viewer(request).workspace, found, {"text": text} if text else None)
+        again = replaying.replay(viewer(request).workspace, found, _given(request))
     except Problem as problem:
         return _decision(request, found, problem=problem)
     return _decision(request, found, again=again)
@@ -100,7 +109,6 @@ def replay(request: HttpRequest, found: Decision) -> HttpResponseBase:
 @page("decisions.feedback", load=load_decision, methods=("POST",))
 def feedback(request: HttpRequest, found: Decision) -> HttpResponseBase:
     """This was wrong, or right: a wrong one becomes an incident."""
-    text = _text(request, "text")
     try:
         verdict = request.POST.get("verdict", "")
         if verdict not in Feedback.Kind.values:
@@ -111,7 +119,7 @@ def feedback(request: HttpRequest, found: Decision) -> HttpResponseBase:
             verdict=verdict,
             note=_text(request, "note"),
             policy=request.POST.get("policy", ""),
-            content=written(request.POST.get("shape", "text"), text) if text else None,
+            content=_given(request),
         )
     except Problem as problem:
         if not allowed(viewer(request), "decisions.view", found):
@@ -120,10 +128,13 @@ def feedback(request: HttpRequest, found: Decision) -> HttpResponseBase:
     if not opened:
         messages.success(request, "Thank you; it is kept with the decision.")
         return redirect("runtime:playground")
-    messages.success(request, "An incident is open; its text is on top of the policy's queue.")
+    messages.success(request, "An incident was opened; its text is on top of the policy's queue.")
     theirs = Incident.objects.visible_to(viewer(request))
     seen = theirs.filter(pk__in=[incident.pk for incident in opened]).first()
     return redirect("runtime:incident", seen.pk) if seen else redirect("runtime:playground")
+
+
+_UNRESOLVED = "unresolved"
 
 
 @page("incidents.list")
@@ -133,11 +144,13 @@ def incident_list(request: HttpRequest) -> HttpResponseBase:
     status = request.GET.get("status", "")
     if status in Incident.Status.values:
         rows = rows.filter(status=status)
+    elif status == _UNRESOLVED:
+        rows = rows.exclude(status__in=Incident.CLOSED)
     context = {
         "page": paginate(rows, cursor=request.GET.get("cursor", ""), size=25, order=("-id",)),
         "status": status,
-        "statuses": Incident.Status.values,
-        "query": f"status={status}" if status in Incident.Status.values else "",
+        "statuses": (_UNRESOLVED, *Incident.Status.values),
+        "query": f"status={status}" if status in (_UNRESOLVED, *Incident.Status.values) else "",
     }
     return render(request, "runtime/incidents.html", context)
 
@@ -233,6 +246,9 @@ def _decision(
     turns = _turns(kept) if kept else {}
     context = {
         "decision": found,
+        "text": _text(request, "text"),
+        "shape": request.POST.get("shape", "text"),
+        "shapes": CONTENTS,
         "policies": _by_policy(found.receipt),
         "kept": kept,
         "turns": turns,
@@ -333,6 +349,19 @@ def _allowed(actor: Actor, permission: str, slugs: set[str]) -> set[str]:
 def _turns(content: dict[str, Any]) -> dict[int, str]:
     """Each text that is judged, by its place."""
     return {turn: subject.text for turn, subject in enumerate(subjects_of(content))}
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def _given(request: HttpRequest) -> dict[str, Any] | None:
+    """What somebody says was judged; None where they leave it to the record."""
+    text = _text(request, "text")
+    return written(request.POST.get("shape", "text"), text) if text else None
 
 
 def _text(request: HttpRequest, name: str) -> str:

@@ -120,7 +120,7 @@ def test_the_kill_switch_stops_and_starts_everything(
     try:
         expect(page.locator("main")).to_contain_text("The kill switch is on")
         play(page, BAD)
-        expect(page.get_by_label("The decision")).to_contain_text("kill_switch")
+        expect(page.get_by_label("The decision")).to_contain_text("The kill switch is on")
     finally:
         page.goto("/serving/")
         page.get_by_label("Reason").fill("mended")
@@ -194,7 +194,7 @@ def test_checks_that_are_not_saved_are_not_left_without_asking(
     assert not asks_before_leaving(page)
     page.get_by_label("Add a check").select_option("length")
     page.get_by_role("button", name="Add", exact=True).click()
-    expect(page.get_by_label("Key").last).to_have_value("length")
+    expect(page.get_by_label("Name", exact=True).last).to_have_value("length")
     assert asks_before_leaving(page)
 
 

@@ -9,6 +9,7 @@ import pytest
 from apps.guardrails.checks.interface import Usage
 from apps.policies.permissions import load_policy
 from apps.runtime import bundles
+from apps.runtime.recording import recorder
 from apps.runtime.traffic import CheckSummary, checks_of, quantile, summary
 from tests import factories
 from tests.answering import Server, says
@@ -110,6 +111,14 @@ def test_prometheus_reads_the_counters(space: Space) -> None:
     assert "parapet_latency_seconds_count 1.0" in text
 
 
+def test_prometheus_reads_how_long_decisions_took(space: Space) -> None:
+    space.check(BAD)
+    ((decision, _),) = [recorder._waiting.queue[-1]]
+    decision.latency_ms = 1_800.0
+    written()
+    assert "parapet_latency_seconds_sum 1.8" in scraped(space)
+
+
 def asking(judge: Server) -> dict[str, Any]:
     settings = {"url": judge.url, "model": "guard", "family": "llama_guard"}
     return {"key": "judge", "kind": "judge", "settings": settings}
@@ -188,7 +197,7 @@ def test_the_guardrails_page_tells_what_became_of_its_checks(space: Space, judge
     space.check(GOOD)
     written()
     page = factories.page_client(space.admin).get("/policies/doses/guardrail/checks/")
-    assert "failed: no_verdict 1" in page.content.decode()
+    assert "failed: no verdict 1" in page.content.decode()
 
 
 def test_what_became_of_checks_adds_up_over_batches(space: Space, judge: Server) -> None:

@@ -103,6 +103,12 @@ def place(pointer: str) -> str:
 
 
 @register.filter
+def spaces(text: str) -> str:
+    """With its spaces as signs that can be seen."""
+    return text.replace(" ", "␣")
+
+
+@register.filter
 def split_words(text: str) -> list[str]:
     """The words of a template's own constant."""
     return text.split()

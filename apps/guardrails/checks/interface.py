@@ -239,6 +239,8 @@ def validate(kind: Kind, settings: Mapping[str, Any]) -> dict[str, Any]:
         message = "Give a value." if value is None else _problem_of(one, value)
         if message:
             errors.append(FieldError(f"/{one.name}", message))
+        elif one.kind == "choices":  # a set, in one order
+            value = [choice for choice in one.choices if choice in value]
         values[one.name] = value
     if errors:
         raise Problem("Some settings are wrong.", errors=errors)

@@ -1,11 +1,10 @@
 """How much a long text's number of pieces is held against it, learnt from texts held out.
 
-A long text's odds are the highest of its n pieces', divided by n ** exponent (panel.py). With 1
-the pieces would be as independent as texts are; but they overlap, and what a window cuts out varies
-less than whole texts do, so 1 mostly lets long texts through where a single text of their kind
-would be stopped. The exponent is what makes good texts of 10 kB score as good single ones do, at
-the top, where thresholds lie; longer ones may be stopped somewhat more or less often. Imports the
-classifier: for workers only.
+The odds of each of a long text's n pieces are divided by n ** exponent (panel.py). The exponent is
+what would make good texts of 10 kB score as good single ones do, at the top, where thresholds lie.
+That is an aim: few of the held-out texts set the highest pieces, and it is not let go above 1;
+longer texts may be stopped somewhat more or less often.
+Imports the classifier: for workers only.
 """
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 
 A violation in one paragraph of a long text hardly moves the score of the whole. So a long text is
 scored whole, in its paragraphs and lines, as whoever wrote it has cut it, and in overlapping
-windows, wherever these end. If a long text violates as often as a short one, then each of the n
-pieces that are looked at violates 1/n as often, so by Bayes' rule a piece's odds are those of its c
-divided by n. The text's c is the highest of them: without the correction every long text would be
-stopped sooner or later. Pieces that overlap are fewer than n independent ones, so each model
-divides by n to a power of its own (long_texts.py), with which good texts of 10 kB are stopped about
-as often as short ones (bench/long_texts.py prints what becomes of 30 kB, beside a text that stands
-alone).
+windows, wherever these end. A long text has more chances to be stopped than a short one: if it
+violates as often, then each of the n pieces that are looked at violates 1/n as often, so by Bayes'
+rule a piece's odds are those of its c divided by n. How high the highest of n pieces lies depends
+on how alike they are and how their scores fall off, so each model divides by n to a power of its
+own (long_texts.py), at which good texts of 10 kB are meant to be stopped as often as short ones
+(bench/long_texts.py prints what becomes of 30 kB). The odds of the whole text are not divided: what
+is printed of a model is of whole texts, and what is served never catches less.
 """
 
 from __future__ import annotations
@@ -60,8 +60,11 @@ class Panel:
         numbers = np.array(list(map(len, each)), np.int64)
         margins = self._margins(features.extract(list(chain.from_iterable(each))))
         if len(margins) > len(texts):
-            margins -= np.log(numbers).repeat(numbers)[:, None] * self._exponents
-            margins = np.maximum.reduceat(margins, numbers.cumsum() - numbers, axis=0)
+            first = numbers.cumsum() - numbers
+            shared = np.log(np.maximum(numbers - 1, 1)).repeat(numbers)
+            shared[first] = 0.0
+            margins -= shared[:, None] * self._exponents
+            margins = np.maximum.reduceat(margins, first, axis=0)
         return _sigmoid(margins)
 
     def _margins(self, counts: features.Counts) -> NDArray[np.float64]:
