@@ -8,7 +8,7 @@ import pytest
 from apps.guardrails.learning import calibration, classifier, features, long_texts
 from apps.guardrails.learning.artifact import Model
 from apps.guardrails.learning.long_texts import INDEPENDENT, LOWEST, exponent
-from apps.guardrails.learning.panel import Panel, pieces
+from apps.guardrails.learning.panel import Panel
 
 NEUTRAL = [f"{first}{last}" for first in ("ba", "ko", "mi", "tu", "re") for last in "lmnprstvxz"]
 BAD = ["prize", "offer", "casino", "winner"]
@@ -52,16 +52,11 @@ def test_good_long_texts_are_stopped_about_as_often_as_good_single_ones(learned)
     good = [text for text, is_bad in zip(fresh, bad, strict=True) if not is_bad]
     long = [" ".join(good[start : start + 16]) for start in range(0, len(good) - 16, 16)]
 
-    linear = it.linear
-    panel = Panel({"a": Model(it.idf, linear.weights, linear.intercept, slope, offset, 0.5)})
-    threshold = np.quantile(panel.score(good), 0.9)
-    odds = [panel.score(pieces(text)).max() for text in long]
-    odds = [highest / (1 - highest) for highest in odds]
-
     def stopped(power: float) -> float:
-        """By a piece; the whole text is judged as single ones are."""
-        shared = [one / len(pieces(text)) ** power for one, text in zip(odds, long, strict=True)]
-        return float(np.mean(np.array(shared) >= threshold / (1 - threshold)))
+        linear = it.linear
+        model = Model(it.idf, linear.weights, linear.intercept, slope, offset, 0.5, power)
+        threshold = np.quantile(Panel({"a": model}).score(good), 0.9)
+        return float((Panel({"a": model}).score(long) >= threshold).mean())
 
     assert LOWEST < found < INDEPENDENT
     assert stopped(0) > 0.5

@@ -2,13 +2,13 @@
 
 A violation in one paragraph of a long text hardly moves the score of the whole. So a long text is
 scored whole, in its paragraphs and lines, as whoever wrote it has cut it, and in overlapping
-windows, wherever these end. A long text has more chances to be stopped than a short one: if it
-violates as often, then each of the n pieces that are looked at violates 1/n as often, so by Bayes'
-rule a piece's odds are those of its c divided by n. How high the highest of n pieces lies depends
-on how alike they are and how their scores fall off, so each model divides by n to a power of its
-own (long_texts.py), at which good texts of 10 kB are meant to be stopped as often as short ones
-(bench/long_texts.py prints what becomes of 30 kB). The odds of the whole text are not divided: what
-is printed of a model is of whole texts, and what is served never catches less.
+windows, wherever these end. It has more chances to be stopped than a short one: if it violates as
+often, then each of the n texts that are looked at violates 1/n as often, so by Bayes' rule the odds
+of each are those of its c divided by n. How high the highest of n lies depends on how alike they
+are and how their scores fall off, so each model divides by n to a power of its own (long_texts.py),
+at which good texts of 10 kB are meant to be stopped as often as short ones (bench/long_texts.py
+prints what becomes of 30 kB). The whole is one of the n: a classifier that has learnt from short
+texts may take any long one for a violation.
 """
 
 from __future__ import annotations
@@ -60,11 +60,8 @@ class Panel:
         numbers = np.array(list(map(len, each)), np.int64)
         margins = self._margins(features.extract(list(chain.from_iterable(each))))
         if len(margins) > len(texts):
-            first = numbers.cumsum() - numbers
-            shared = np.log(np.maximum(numbers - 1, 1)).repeat(numbers)
-            shared[first] = 0.0
-            margins -= shared[:, None] * self._exponents
-            margins = np.maximum.reduceat(margins, first, axis=0)
+            margins -= np.log(numbers).repeat(numbers)[:, None] * self._exponents
+            margins = np.maximum.reduceat(margins, numbers.cumsum() - numbers, axis=0)
         return _sigmoid(margins)
 
     def _margins(self, counts: features.Counts) -> NDArray[np.float64]:
