@@ -290,6 +290,9 @@ addEventListener("beforeunload", (event) => {
   if (unsaved?.dataset.unsaved === "yes") event.preventDefault();
 });
 
+// whoever sent a form with something wrong in it is taken there
+document.querySelector("[aria-invalid=true]")?.focus();
+
 // on a small screen the open tab may be outside its row
 for (const link of document.querySelectorAll(".tabs > [aria-current], .topbar-nav > [aria-current]")) {
   const row = link.parentElement;

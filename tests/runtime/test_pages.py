@@ -1,0 +1,152 @@
+"""What the pages of a guardrail at work say, and what they find."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from apps.guardrails import configuring
+from apps.guardrails.models import GuardrailDraft
+from tests import factories
+from tests.runtime.conftest import WORDS, Space, written
+
+BAD, GOOD = "Take two tablets.", "Ask a pharmacist."
+EDITOR = "/policies/doses/guardrail/checks/"
+
+
+def page(space: Space, path: str) -> str:
+    answer = factories.page_client(space.admin).get(path)
+    assert answer.status_code == 200
+    return " ".join(answer.content.decode().split())
+
+
+def sent(space: Space, path: str, **fields: Any) -> str:
+    answer = factories.page_client(space.admin).post(path, fields)
+    return " ".join(answer.content.decode().split())
+
+
+def form(**more: str) -> dict[str, str]:
+    """The editor's form with the one check of the space in it."""
+    return {
+        "checks-1-kind": "keywords",
+        "checks-1-key": "doses",
+        "checks-1-rule": "names-a-dose",
+        "checks-1-words": "two tablets\n400 mg",
+        "checks-1-weight": "1",
+        "gate-kind": "any",
+        **more,
+    }
+
+
+@pytest.mark.parametrize("kind", ["regex", ""])
+def test_adding_a_check_saves_nothing(space: Space, kind: str) -> None:
+    GuardrailDraft.objects.all().delete()
+    sent(space, EDITOR, **form(adding="1", add=kind))
+    assert not GuardrailDraft.objects.exists()
+
+
+def test_adding_a_check_keeps_one_that_is_to_be_removed(space: Space) -> None:
+    shown = sent(space, EDITOR, **form(adding="1", add="regex", **{"checks-1-remove": "on"}))
+    assert 'value="doses"' in shown
+
+
+def test_adding_no_kind_says_what_to_do(space: Space) -> None:
+    assert "Choose a kind of check to add." in sent(space, EDITOR, **form(adding="1", add=""))
+
+
+def test_saving_saves_although_a_kind_is_chosen(space: Space) -> None:
+    sent(space, EDITOR, **form(save="1", add="regex", **{"checks-1-words": "three tablets"}))
+    content, _ = configuring.draft_of(space.policy)
+    assert content["checks"][0]["settings"]["words"] == ["three tablets"]
+
+
+def test_a_draft_that_differs_is_told(space: Space) -> None:
+    assert "the draft differs" not in page(space, EDITOR)
+    configuring.save_guardrail_draft(
+        space.admin,
+        policy=space.policy,
+        content={"checks": [{**WORDS, "key": "others"}]},
+        revision=None,
+    )
+    assert "the draft differs" in page(space, EDITOR)
+    assert "its draft differs" in page(space, "/policies/doses/guardrail/")
+
+
+def test_choices_in_another_order_are_no_change(space: Space) -> None:
+    def drafted(*kinds: str) -> Any:
+        mail = {"key": "mail", "kind": "pii", "settings": {"find": [*kinds]}}
+        configuring.save_guardrail_draft(
+            space.admin, policy=space.policy, content={"checks": [mail]}, revision=None
+        )
+        return configuring.draft_of(space.policy)[0]
+
+    assert drafted("phone", "email") == drafted("email", "phone", "email")
+
+
+def test_trying_says_that_the_policy_does_not_guard_a_stage(space: Space) -> None:
+    trial = form(text=BAD, shape="text", stage="input", **{"try": "1"})
+    assert "does not guard input" in sent(space, EDITOR, **trial)
+    assert "does not guard" not in sent(space, EDITOR, **{**trial, "stage": "output"})
+
+
+def test_trying_nothing_says_what_to_do(space: Space) -> None:
+    trial = form(text=" ", shape="text", stage="output", **{"try": "1"})
+    assert "Give something to try." in sent(space, EDITOR, **trial)
+
+
+def test_trying_says_what_a_check_asks_for(space: Space) -> None:
+    trial = form(text=BAD, shape="text", stage="output", **{"try": "1"})
+    assert "asks to block" in sent(space, EDITOR, **trial)
+
+
+def test_the_playground_says_what_a_shadow_policy_would_do(space: Space) -> None:
+    space.set(mode="shadow")
+    said = sent(space, "/playground/", text=BAD, stage="output", shape="text")
+    assert "in shadow, asks to block; enforced, the action were block" in said
+
+
+def test_the_playground_says_that_nothing_guards_a_stage(space: Space) -> None:
+    said = sent(space, "/playground/", text=BAD, stage="input", shape="text")
+    assert "No active policy guards this stage" in said
+    assert "Was this wrong?" not in said
+
+
+def test_a_decision_is_found_by_its_id(space: Space) -> None:
+    first, second = (space.check(text).json()["decision_id"] for text in (BAD, GOOD))
+    written()
+    found = page(space, f"/decisions/?id={first}")
+    assert (first in found, second in found) == (True, False)
+
+
+def test_an_id_of_nothing_finds_nothing(space: Space) -> None:
+    space.check(BAD)
+    written()
+    assert "No decision is like this." in page(space, "/decisions/?id=no-id")
+
+
+def test_degraded_decisions_are_found(space: Space) -> None:
+    whole = space.check(GOOD).json()["decision_id"]
+    space.guard({"key": "classifier", "kind": "classifier"})
+    degraded = space.check(GOOD).json()["decision_id"]
+    written()
+    found = page(space, "/decisions/?degraded=1")
+    assert (degraded in found, whole in found) == (True, False)
+
+
+def test_what_came_as_messages_can_be_judged_again(space: Space) -> None:
+    turns = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": BAD}]
+    decided = space.check(messages=turns).json()["decision_id"]
+    written()
+    place = f"/decisions/{decided}/replay/"
+    assert "the same answer, block" in sent(space, place, text=json.dumps(turns), shape="messages")
+
+
+def test_incidents_that_are_not_closed_are_together(space: Space) -> None:
+    decided = space.check(GOOD).json()["decision_id"]
+    written()
+    feedback = {"verdict": "wrongly_allowed", "text": GOOD, "policy": "doses"}
+    space.api.post(f"decisions/{decided}/feedback", feedback)
+    assert GOOD in page(space, "/incidents/?status=unresolved")
+    assert "None of them is verified." in page(space, "/incidents/?status=verified")
