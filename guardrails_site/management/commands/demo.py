@@ -18,6 +18,7 @@ from apps.accounts.people import add_member, create_workspace, new_password
 from apps.base.jobs import ACTIVE
 from apps.base.problems import Problem
 from apps.corpus import importing
+from apps.corpus.models import Import
 from apps.labeling.labels import counts, submit_label
 from apps.labeling.models import Lease
 from apps.labeling.queue import next_item
@@ -137,6 +138,12 @@ def _answers(owner: Actor, policy: Policy) -> None:
         owner, job=job, mapping={name: name for name in names}, source=source
     )
     importing.run_import(str(job.pk))
+    # where the site runs, its worker may have begun it first
+    until = time.monotonic() + LONGEST_WAIT
+    while Import.objects.filter(pk=job.pk, status__in=ACTIVE).exists():
+        if time.monotonic() > until:
+            raise CommandError("The import of the demo does not end; look at its job.")
+        time.sleep(0.2)
 
 
 def _label(annotator: Actor, policy: Policy) -> Iterator[None]:
