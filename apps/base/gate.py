@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from typing import Any
+from uuid import UUID
 
 from apps.base.problems import Problem
 
@@ -54,6 +55,14 @@ def check_value(value: Any) -> Any:
 def whole_number(text: str) -> int | None:
     """A number as addresses and forms have it, of at most nine digits; None for anything else."""
     return int(text) if text.isdecimal() and len(text) < 10 else None
+
+
+def uuid_in(text: str) -> UUID | None:
+    """An id as forms and addresses have it; None for anything else."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def parse_json(data: bytes, *, maximum_bytes: int = MAXIMUM_JSON_BYTES) -> Any:

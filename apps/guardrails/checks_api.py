@@ -22,7 +22,7 @@ from apps.base.schema import listed
 from apps.guardrails import configuring
 from apps.guardrails import serializers as shapes
 from apps.guardrails.checks import KINDS
-from apps.guardrails.configuration import DEFAULT, parse
+from apps.guardrails.configuration import parse
 from apps.guardrails.models import GuardrailVersion
 from apps.guardrails.permissions import load_exception
 from apps.guardrails.trying import try_out
@@ -52,7 +52,7 @@ class GuardrailDetail(Endpoint):
         draft, revision = configuring.draft_of(self.target)
         answer = {
             "version": version.number if version else 0,
-            "content": version.content if version else DEFAULT.as_dict(),
+            "content": configuring.content_of(version),
             "draft": draft,
             "revision": revision,
         }

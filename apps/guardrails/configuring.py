@@ -43,14 +43,18 @@ def draft_of(policy: Policy) -> tuple[dict[str, Any], int]:
     draft = GuardrailDraft.objects.filter(policy=policy).first()
     if draft is not None:
         return draft.content, draft.revision
-    version = current_guardrail(policy)
-    return (version.content if version else DEFAULT.as_dict()), 0
+    return content_of(current_guardrail(policy)), 0
 
 
-def is_drafted(policy: Policy) -> bool:
+def content_of(version: GuardrailVersion | None) -> dict[str, Any]:
+    """What a version fixes; a policy without one is guarded by its classifier alone."""
+    return version.content if version else DEFAULT.as_dict()
+
+
+def is_drafted(policy: Policy, current: GuardrailVersion | None) -> bool:
     """Whether the draft is another guardrail than the one that guards."""
-    version = current_guardrail(policy)
-    return draft_of(policy)[0] != (version.content if version else DEFAULT.as_dict())
+    draft = GuardrailDraft.objects.filter(policy=policy).first()
+    return draft is not None and draft.content != content_of(current)
 
 
 def rules_of(policy: Policy, version: GuardrailVersion | None = None) -> dict[str, str]:
@@ -166,7 +170,7 @@ def _publishable(policy: Policy) -> dict[str, Any]:
     """The content of the draft, which is right, and other than what guards."""
     content = parse(draft_of(policy)[0], rules=rules_of(policy)).as_dict()
     last = current_guardrail(policy)
-    if content == (last.content if last else DEFAULT.as_dict()):
+    if content == content_of(last):
         raise Problem("The draft is what guards already.", code="unchanged", status=409)
     polarity = rules_of(policy)
     if not any(

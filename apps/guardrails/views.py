@@ -135,6 +135,7 @@ def _editor(
     problem: Problem | None = None,
     opened: int = 0,
 ) -> HttpResponseBase:
+    current = configuring.current_guardrail(policy)
     context = {
         "policy": policy,
         "tab": "guardrail",
@@ -148,8 +149,8 @@ def _editor(
         "opened": opened,
         "stages": STAGES,
         "shapes": CONTENTS,
-        "current": configuring.current_guardrail(policy),
-        "drafted": configuring.is_drafted(policy),
+        "current": current,
+        "drafted": configuring.is_drafted(policy, current),
         "versions": policy.guardrails.order_by("-number")[:10],
     }
     return render(
@@ -191,13 +192,14 @@ def guardrail(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """Model versions, newest first, and the live one in full."""
     rows = ModelVersion.objects.filter(policy=policy).select_related("dataset", "policy_version")
     found = paginate(rows, cursor=request.GET.get("cursor", ""), size=20, order=("-number",))
+    current = configuring.current_guardrail(policy)
     context = {
         "policy": policy,
         "tab": "guardrail",
         "page": found,
         "live": live_model(policy),
-        "guardrail": configuring.current_guardrail(policy),
-        "drafted": policy.current_version is not None and configuring.is_drafted(policy),
+        "guardrail": current,
+        "drafted": configuring.is_drafted(policy, current),
         "exceptions": len(configuring.exceptions_in_force(policy)),
     }
     return render(request, "guardrails/guardrail.html", context)

@@ -9,6 +9,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 
 from apps.accounts.pages import page, viewer
+from apps.base.gate import uuid_in
 from apps.base.keyset import paginate
 from apps.base.problems import NotFound, Problem
 from apps.labeling import labels, progress, queue
@@ -149,10 +150,10 @@ def _by_script(request: HttpRequest) -> bool:
 
 
 def _lease_id(request: HttpRequest) -> UUID:
-    try:
-        return UUID(request.POST.get("lease", ""))
-    except ValueError:
-        raise Problem("This form has no item; reload the page.", code="lease") from None
+    lease = uuid_in(request.POST.get("lease", ""))
+    if lease is None:
+        raise Problem("This form has no item; reload the page.", code="lease")
+    return lease
 
 
 def _seconds(text: str) -> float | None:

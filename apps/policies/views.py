@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from django.contrib import messages
 from django.forms import Form, ModelForm
@@ -16,7 +15,7 @@ from apps.accounts.api import load_member
 from apps.accounts.models import Membership
 from apps.accounts.pages import page, viewer
 from apps.accounts.permissions import allowed
-from apps.base.gate import whole_number
+from apps.base.gate import uuid_in, whole_number
 from apps.base.keyset import paginate
 from apps.base.problems import NotFound, Problem
 from apps.policies import forms, services, taxonomies
@@ -241,10 +240,9 @@ def _taxonomies(request: HttpRequest, problem: Problem | None = None) -> HttpRes
 def set_role(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """Give a member a role on the policy, or take it."""
     actor = viewer(request)
-    try:
-        member = UUID(request.POST.get("member", ""))
-    except ValueError:
-        raise NotFound from None
+    member = uuid_in(request.POST.get("member", ""))
+    if member is None:
+        raise NotFound
     membership = load_member(actor, member)
     services.set_role(
         actor, policy=policy, membership=membership, role=request.POST.get("role", "")

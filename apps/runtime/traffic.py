@@ -94,24 +94,31 @@ def _checked(decisions: Iterable[Decision]) -> dict[_Key, list[int]]:
 
 
 _WHOLE: dict[str, Any] = {"minute": 0, "second": 0, "microsecond": 0}
-_UPSERT = f"""
-INSERT INTO runtime_traffic AS there (workspace_id, hour, policy, mode, rule, action,
-    {", ".join(_NUMBERS)}, buckets)
-VALUES ({", ".join(["%s"] * (7 + len(_NUMBERS)))})
-ON CONFLICT (workspace_id, hour, policy, mode, rule, action) DO UPDATE SET
-    {", ".join(f"{name} = there.{name} + excluded.{name}" for name in _NUMBERS)},
-    buckets = ARRAY(SELECT a + b FROM unnest(there.buckets, excluded.buckets) AS pair(a, b))
-"""
-
-
 _CHECK_NUMBERS = ("count", "found", *Usage._fields)
-_UPSERT_CHECK = f"""
-INSERT INTO runtime_checktraffic AS there (workspace_id, hour, policy, key, status, why,
-    {", ".join(_CHECK_NUMBERS)})
-VALUES ({", ".join(["%s"] * (6 + len(_CHECK_NUMBERS)))})
-ON CONFLICT (workspace_id, hour, policy, key, status, why) DO UPDATE SET
-    {", ".join(f"{name} = there.{name} + excluded.{name}" for name in _CHECK_NUMBERS)}
-"""
+
+
+def _upsert(table: str, key: Sequence[str], numbers: Sequence[str], **more: str) -> str:
+    """SQL that adds numbers to the row of a key; more: columns that are added up otherwise."""
+    sums = {name: f"there.{name} + excluded.{name}" for name in numbers} | more
+    columns = [*key, *sums]
+    return (
+        f"INSERT INTO {table} AS there ({', '.join(columns)})"
+        f" VALUES ({', '.join(['%s'] * len(columns))}) ON CONFLICT ({', '.join(key)})"
+        f" DO UPDATE SET {', '.join(f'{name} = {total}' for name, total in sums.items())}"
+    )
+
+
+_UPSERT = _upsert(
+    Traffic._meta.db_table,
+    ("workspace_id", "hour", "policy", "mode", "rule", "action"),
+    _NUMBERS,
+    buckets="ARRAY(SELECT a + b FROM unnest(there.buckets, excluded.buckets) AS pair(a, b))",
+)
+_UPSERT_CHECK = _upsert(
+    CheckTraffic._meta.db_table,
+    ("workspace_id", "hour", "policy", "key", "status", "why"),
+    _CHECK_NUMBERS,
+)
 
 
 def _said(decision: Decision) -> list[tuple[tuple[str, str, str, str], bool]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
-from uuid import UUID
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponseBase
@@ -14,6 +13,7 @@ from django.shortcuts import redirect, render
 from apps.accounts.actor import Actor
 from apps.accounts.pages import page, viewer
 from apps.accounts.permissions import allowed
+from apps.base.gate import uuid_in
 from apps.base.keyset import paginate
 from apps.base.problems import Problem
 from apps.guardrails.checks import KINDS
@@ -76,7 +76,7 @@ def decision_list(request: HttpRequest) -> HttpResponseBase:
         degraded=bool(chosen["degraded"]),
     )
     if chosen["id"]:
-        found = _uuid(chosen["id"])
+        found = uuid_in(chosen["id"])
         rows = rows.filter(pk=found) if found else rows.none()
     query = request.GET.copy()
     query.pop("cursor", None)
@@ -142,6 +142,7 @@ def incident_list(request: HttpRequest) -> HttpResponseBase:
     """Misses and false alarms seen in the wild."""
     rows = Incident.objects.visible_to(viewer(request)).select_related("policy")
     status = request.GET.get("status", "")
+    statuses = (_UNRESOLVED, *Incident.Status.values)
     if status in Incident.Status.values:
         rows = rows.filter(status=status)
     elif status == _UNRESOLVED:
@@ -149,8 +150,8 @@ def incident_list(request: HttpRequest) -> HttpResponseBase:
     context = {
         "page": paginate(rows, cursor=request.GET.get("cursor", ""), size=25, order=("-id",)),
         "status": status,
-        "statuses": (_UNRESOLVED, *Incident.Status.values),
-        "query": f"status={status}" if status in (_UNRESOLVED, *Incident.Status.values) else "",
+        "statuses": statuses,
+        "query": f"status={status}" if status in statuses else "",
     }
     return render(request, "runtime/incidents.html", context)
 
@@ -349,13 +350,6 @@ def _allowed(actor: Actor, permission: str, slugs: set[str]) -> set[str]:
 def _turns(content: dict[str, Any]) -> dict[int, str]:
     """Each text that is judged, by its place."""
     return {turn: subject.text for turn, subject in enumerate(subjects_of(content))}
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
 
 
 def _given(request: HttpRequest) -> dict[str, Any] | None:
