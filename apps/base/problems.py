@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,21 @@ class FieldError:
 
     pointer: str
     message: str
+
+
+def by_field(errors: Iterable[FieldError], at: str = "/") -> dict[str, list[str]]:
+    """What is wrong with each field whose pointer begins with `at`, by the field's name.
+
+    Of a list, each message says which line it is about.
+    """
+    found: dict[str, list[str]] = {}
+    for error in errors:
+        if error.pointer.startswith(at):
+            name, *within = error.pointer.removeprefix(at).split("/")
+            line = within[0] if within and within[0].isdecimal() and len(within[0]) < 7 else ""
+            told = f"Line {int(line) + 1}: {error.message}" if line else error.message
+            found.setdefault(name, []).append(told)
+    return found
 
 
 @dataclass

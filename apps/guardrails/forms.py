@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from django.http import QueryDict
 
 from apps.base.gate import parse_json
-from apps.base.problems import Problem
+from apps.base.problems import FieldError, Problem, by_field
 from apps.guardrails.checks import KINDS
 from apps.guardrails.checks.interface import Field, Kind
 from apps.guardrails.configuration import MAXIMUM_CHECKS
+from apps.guardrails.gate import Gate
 
 _NUMBERED = re.compile(r"checks-(\d{1,3})-kind\Z")
 
@@ -23,10 +25,9 @@ def content_from(post: QueryDict, *, removing: bool = True) -> dict[str, Any]:
     numbers = sorted(int(m.group(1)) for name in post if (m := _NUMBERED.match(name)))
     kept = [n for n in numbers if not removing or f"checks-{n}-remove" not in post]
     gate: dict[str, Any] = {"kind": post.get("gate-kind", "any")}
-    if (least := post.get("gate-least", "")).isdecimal() and len(least) < 4:
-        gate["least"] = int(least)
-    if (threshold := number_in(post.get("gate-threshold", ""))) is not None:
-        gate["threshold"] = threshold
+    for name in ("least", "threshold"):
+        if (number := _number(post.get(f"gate-{name}", ""), whole=name == "least")) is not None:
+            gate[name] = number
     return {"checks": [_check(post, n) for n in kept[: MAXIMUM_CHECKS + 1]], "gate": gate}
 
 
@@ -39,18 +40,39 @@ def new_check(kind: str, taken: Mapping[str, Any]) -> dict[str, Any]:
     return {"key": next(n for n in names if n not in keys), "kind": kind, "settings": settings}
 
 
-def rows_of(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each check beside its kind, and each of its settings as the form shows it."""
+def rows_of(content: Mapping[str, Any], errors: Sequence[FieldError] = ()) -> list[dict[str, Any]]:
+    """Each check as the form shows it.
+
+    Of each: check, kind, weight, `at` (what the ids of its fields begin with), `wrong` (what is
+    wrong with its own fields, by name), and its settings as (field, value, what is wrong).
+    """
     rows = []
-    for check in content["checks"]:
+    for place, check in enumerate(content["checks"]):
         kind = KINDS.get(check.get("kind"))
         if kind is not None:
             settings = check.get("settings", {})
+            wrong = by_field(errors, f"/checks/{place}/settings/")
             fields = [
-                (one, _shown(one, settings.get(one.name, one.default))) for one in kind.fields
+                (one, _shown(one, settings.get(one.name, one.default)), wrong.get(one.name))
+                for one in kind.fields
             ]
-            rows.append({"check": check, "kind": kind, "fields": fields})
+            rows.append(
+                {
+                    "check": check,
+                    "kind": kind,
+                    "weight": _plain(check.get("weight", 1)),
+                    "at": f"check-{place + 1}",
+                    "fields": fields,
+                    "wrong": by_field(errors, f"/checks/{place}/"),
+                }
+            )
     return rows
+
+
+def gate_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The gate as the form shows it."""
+    gate = {**asdict(Gate()), **content["gate"]}
+    return gate | {"threshold": _plain(gate["threshold"])}
 
 
 def _check(post: QueryDict, number: int) -> dict[str, Any]:
@@ -63,7 +85,7 @@ def _check(post: QueryDict, number: int) -> dict[str, Any]:
         "advisory": f"{prefix}advisory" in post,
         "settings": _settings(post, KINDS[kind], prefix) if kind in KINDS else {},
     }
-    if (weight := number_in(post.get(f"{prefix}weight", ""))) is not None:
+    if (weight := _number(post.get(f"{prefix}weight", ""))) is not None:
         check["weight"] = weight
     return check
 
@@ -80,10 +102,7 @@ def _settings(post: QueryDict, kind: Kind, prefix: str) -> dict[str, Any]:
         elif one.kind == "lines":
             found[one.name] = [line for line in value.split("\n") if line.strip()]
         elif one.kind in ("number", "whole"):
-            given = number_in(value)
-            if given is not None and one.kind == "whole" and given.is_integer():
-                given = int(given)
-            found[one.name] = given
+            found[one.name] = _number(value, whole=one.kind == "whole")
         elif one.kind == "json":
             found[one.name] = _json(value)
         else:
@@ -97,6 +116,18 @@ def _shown(one: Field, value: Any) -> Any:
     if one.kind == "json" and not isinstance(value, str):
         return "" if value is None else json.dumps(value, ensure_ascii=False, indent=2)
     return value
+
+
+def _number(text: str, *, whole: bool = False) -> float | str | None:
+    """The number it is; the text itself where it is none, to be refused; None for nothing."""
+    number = number_in(text)
+    if number is None:
+        return text.strip() or None
+    return int(number) if whole and number.is_integer() else number
+
+
+def _plain(value: Any) -> Any:
+    return f"{value:g}" if isinstance(value, int | float) else value
 
 
 def _json(text: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from django.contrib import messages
@@ -13,14 +12,13 @@ from django.utils import timezone
 from apps.accounts.pages import page, viewer
 from apps.base.gate import whole_number
 from apps.base.keyset import paginate
-from apps.base.problems import NotFound, Problem
+from apps.base.problems import NotFound, Problem, by_field
 from apps.guardrails import configuring, forms
 from apps.guardrails.checks import KINDS
 from apps.guardrails.configuration import parse
 from apps.guardrails.content_serializers import stage_in, written
 from apps.guardrails.contents import CONTENTS
 from apps.guardrails.gate import KINDS as GATES
-from apps.guardrails.gate import Gate
 from apps.guardrails.models import ModelVersion, RuleException
 from apps.guardrails.permissions import load_exception
 from apps.guardrails.services import live_model
@@ -110,6 +108,7 @@ def exceptions(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         "page": page_of,
         "rules": configuring.rules_of(policy, configuring.current_guardrail(policy)),
         "problem": problem,
+        "wrong": by_field(problem.errors) if problem else {},
         "given": request.POST if problem or begun else {},
         "now": timezone.now(),
     }
@@ -139,13 +138,14 @@ def _editor(
     context = {
         "policy": policy,
         "tab": "guardrail",
-        "rows": forms.rows_of(content),
-        "gate": {**asdict(Gate()), **content["gate"]},
+        "rows": forms.rows_of(content, problem.errors if problem else ()),
+        "gate": forms.gate_of(content),
         "gates": GATES,
         "kinds": KINDS.values(),
         "rules": configuring.rules_of(policy),
         "revision": revision,
         "problem": problem,
+        "wrong": by_field(problem.errors, "/gate/") if problem else {},
         "opened": opened,
         "stages": STAGES,
         "shapes": CONTENTS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.http import QueryDict
@@ -33,7 +33,19 @@ class NewPolicyForm(forms.Form):
 
 
 class SettingsForm(forms.ModelForm):
-    """Name, targets and queue settings of a policy."""
+    """Name, targets, queue and serving settings of a policy."""
+
+    GROUPS: ClassVar = {
+        "Serving": ["mode", "rollout", "on_failure", "level", "safe_completion"],
+        "Targets": ["target_false_positive_rate", "target_recall", "target_cost_ratio"],
+        "Labels and retrains": [
+            "audit_fraction",
+            "audit_share",
+            "retrain_after",
+            "retrain_every_hours",
+        ],
+        "Name": ["name"],
+    }
 
     name = WholeText(max_length=200)
 
@@ -82,6 +94,10 @@ class SettingsForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         for field in self.fields.values():
             field.show_hidden_initial = True
+
+    def groups(self) -> list[tuple[str, list[forms.BoundField]]]:
+        """Its fields as the page shows them, under headings."""
+        return [(title, [self[name] for name in names]) for title, names in self.GROUPS.items()]
 
     def split(self) -> dict[str, Any]:
         """What services.change_settings takes: name, targets and settings, as far as they changed.

@@ -62,6 +62,47 @@ def test_saving_saves_although_a_kind_is_chosen(space: Space) -> None:
     assert content["checks"][0]["settings"]["words"] == ["three tablets"]
 
 
+@pytest.mark.parametrize(
+    ("field", "typed", "message"),
+    [
+        ("checks-1-weight", "much", "Above 0, at most 100."),
+        ("checks-1-key", "Not a key", "1 to 60 lower-case letters"),
+        ("checks-1-rule", "another", "The policy has no such rule"),
+    ],
+)
+def test_what_is_wrong_with_a_check_is_said_at_its_field(
+    space: Space, field: str, typed: str, message: str
+) -> None:
+    shown = sent(space, EDITOR, **form(save="1", **{field: typed}))
+    told = field.replace("checks-", "check-") + "-wrong"
+    assert f'aria-describedby="{told}"' in shown
+    assert f'id="{told}"> <li>{message}' in shown
+    assert typed in shown
+
+
+def test_a_pattern_that_is_wrong_is_told_by_its_line(space: Space) -> None:
+    regex = {"checks-2-kind": "regex", "checks-2-key": "more", "checks-2-patterns": "fine\n(open"}
+    shown = sent(space, EDITOR, **form(save="1", **regex))
+    assert 'id="check-2-patterns-wrong"> <li>Pattern 2' in shown
+
+
+def test_a_number_that_is_none_is_not_passed_over(space: Space) -> None:
+    gate = {"gate-kind": "at_least", "gate-least": "two"}
+    shown = sent(space, EDITOR, **form(**{"save": "1", **gate}))
+    assert 'value="two" aria-invalid="true"' in shown
+
+
+def test_what_is_wrong_with_an_exception_is_said_at_its_field(space: Space) -> None:
+    shown = sent(space, "/policies/doses/exceptions/", rule="", phrase="", reason="why", days="0")
+    assert 'id="exception-phrase-wrong"> <li>Give a phrase' in shown
+    assert 'id="exception-days-wrong"> <li>1 to 90 days' in shown
+
+
+def test_settings_tell_above_what_is_wrong_below(space: Space) -> None:
+    shown = sent(space, "/policies/doses/settings/", target_recall="7")
+    assert '<a href="#id_target_recall">Recall wanted</a>: Ensure' in shown
+
+
 def test_a_draft_that_differs_is_told(space: Space) -> None:
     assert "the draft differs" not in page(space, EDITOR)
     configuring.save_guardrail_draft(
@@ -104,7 +145,7 @@ def test_trying_says_what_a_check_asks_for(space: Space) -> None:
 def test_the_playground_says_what_a_shadow_policy_would_do(space: Space) -> None:
     space.set(mode="shadow")
     said = sent(space, "/playground/", text=BAD, stage="output", shape="text")
-    assert "in shadow, asks to block; enforced, the action were block" in said
+    assert "in shadow, asks to block; enforced, the action would be block" in said
 
 
 def test_the_playground_says_that_nothing_guards_a_stage(space: Space) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django import template
+from django.utils.html import format_html
 
 from apps.base.samples import SHOWN, marked, pieces
 
@@ -100,6 +101,14 @@ def place(pointer: str) -> str:
         else:
             words.append(part.replace("_", " "))
     return ", ".join(words)
+
+
+@register.simple_tag
+def invalid(wrong: list[str] | None, field: str) -> str:
+    """The attributes of a field with something wrong in it, which includes/wrong.html tells."""
+    if not wrong:
+        return ""
+    return format_html('aria-invalid="true" aria-describedby="{}-wrong"', field)
 
 
 @register.filter
