@@ -5,6 +5,10 @@ The imports that look unused declare permissions and tasks.
 
 from __future__ import annotations
 
+from functools import partial
+
+from django.db import transaction
+
 from apps.accounts import permissions as accounts_permissions  # noqa: F401
 from apps.corpus import importing
 from apps.corpus import permissions as corpus_permissions  # noqa: F401
@@ -43,7 +47,8 @@ def refresh_figures(event: labels.LabelEvent) -> None:
 
 
 def tell_rules(policy: Policy, version: PolicyVersion) -> None:
-    """Other rules are other judgements: incidents may be fixed by them."""
+    """Other rules: labels become those of an older version, and incidents may be fixed."""
+    transaction.on_commit(partial(evidence.request_refresh, policy.pk))
     guardrails.tell_change(policy, f"policy version {version.number}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import inline_serializer
+from drf_spectacular.utils import OpenApiExample, inline_serializer
 from rest_framework import serializers
 
 _PROBLEM = {
@@ -35,6 +35,11 @@ _IDEMPOTENCY = {
     "description": "The same key with the same body, byte for byte, gets the first answer again, "
     "for 24 hours.",
 }
+
+
+def sent(about: str, **body: Any) -> OpenApiExample:
+    """An example of a body, for the description of an operation."""
+    return OpenApiExample(about, value=body, request_only=True, media_type="application/json")
 
 
 def listed(row: type[serializers.Serializer]) -> Any:

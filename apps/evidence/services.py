@@ -89,7 +89,8 @@ def _refreshed(policy: Policy) -> Evaluation | None:
         return None
     seen = newest(policy)
     audit = Label.objects.filter(policy=policy, stream=Stream.AUDIT)
-    if seen and not audit.filter(sequence__gt=seen.watermark).exists():
+    same_rules = seen and seen.policy_version_id == policy.current_version_id
+    if seen and same_rules and not audit.filter(sequence__gt=seen.watermark).exists():
         return seen
     return evaluate(policy, version)
 

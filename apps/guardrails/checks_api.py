@@ -18,7 +18,7 @@ from apps.base.lists import (
     list_answer,
     precondition,
 )
-from apps.base.schema import listed
+from apps.base.schema import listed, sent
 from apps.guardrails import configuring
 from apps.guardrails import serializers as shapes
 from apps.guardrails.checks import KINDS
@@ -61,6 +61,16 @@ class GuardrailDetail(Endpoint):
     @extend_schema(
         parameters=[precondition(required=True)],
         request=shapes.GuardrailIn,
+        examples=[
+            sent(
+                "The classifier, and words beside it; publishing comes after",
+                checks=[
+                    {"key": "classifier", "kind": "classifier"},
+                    {"key": "words", "kind": "keywords", "settings": {"words": ["two tablets"]}},
+                ],
+                gate={"kind": "any"},
+            )
+        ],
         responses=shapes.GuardrailDraftShape,
     )
     def put(self, request: Request, slug: str) -> Response:
@@ -159,7 +169,18 @@ class ExceptionList(Endpoint):
         )
         return Response(list_answer(request, page, shapes.show_exception))
 
-    @extend_schema(request=shapes.ExceptionIn, responses={201: shapes.ExceptionShape})
+    @extend_schema(
+        request=shapes.ExceptionIn,
+        responses={201: shapes.ExceptionShape},
+        examples=[
+            sent(
+                "A phrase, for a week",
+                phrase="two tablets of glass",
+                reason="a catalogue, blocked at night",
+                days=7,
+            )
+        ],
+    )
     def post(self, request: Request, slug: str) -> Response:
         data = validated(shapes.ExceptionIn, request.data)
         made = configuring.make_exception(self.actor, policy=self.target, **data)

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from apps.accounts.actor import Actor
 from apps.accounts.audit import record
+from apps.accounts.models import Membership
 from apps.base.gate import check_text
 from apps.base.prepared import first_row
 from apps.base.problems import FieldError, Problem
@@ -48,6 +49,7 @@ class LabelEvent:
     asked_first: bool
     decisive: bool
     since_frozen: int
+    annotator: Membership
 
 
 # Called after commit; guardrails_site/wiring.py fills it.
@@ -64,10 +66,13 @@ def submit_label(
     rationale: str = "",
     seconds: float | None = None,
 ) -> Label:
-    """Answer a leased item. Submitting the same lease again returns the first answer.
+    """Answer a leased item. Submitting the same answer again returns the first one.
 
     An answer after the lease ran out still counts while the slot is free; if somebody else has
     it by then, the answer is kept as an extra one and nothing is thrown away.
+
+    Raises:
+        Problem: 409 for another verdict than the one that was given to this lease.
     """
     _check(lease.policy_version_id, verdict, rules, severity, rationale, seconds)
     label = Label(
@@ -90,13 +95,25 @@ def submit_label(
             given = Label.objects.filter(lease_id=lease.pk).exclude(verdict=Verdict.RETRACTED)
             slot = Slot.objects.select_for_update(no_key=True).get(pk=lease.slot_id)
             if (first := given.first()) is not None:
-                return first
+                return _same(first, label)
             taken = slot.state != State.FREE and not _holds(lease, slot)
             event = _answer(label, slot, lease.policy, beside=taken)
             assert event is not None  # the slot is locked
         record(actor, "label.submit", label, verdict=verdict, sequence=label.sequence)
     _tell(event)
     return label
+
+
+def _same(first: Label, label: Label) -> Label:
+    """The first answer, where the second one says the same."""
+    if first.verdict != label.verdict:
+        raise Problem(
+            f"You answered this one already, in another tab perhaps: {first.verdict}. "
+            "This answer was not taken.",
+            code="answered_already",
+            status=409,
+        )
+    return first
 
 
 def _holds(lease: Lease, slot: Slot) -> bool:
@@ -298,6 +315,7 @@ def _append(
         asked_first=slot.position >= FIRST,
         decisive=decisive,
         since_frozen=since_frozen,
+        annotator=label.annotator,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -11,6 +12,7 @@ from rest_framework.response import Response
 from apps.accounts.actor import Actor
 from apps.accounts.endpoint import Endpoint, validated
 from apps.accounts.models import Membership
+from apps.accounts.permissions import require
 from apps.base.keyset import paginate
 from apps.base.lists import (
     ListQuery,
@@ -31,6 +33,12 @@ from apps.policies.specification import compare
 _DRAFT_FIELDS = ("stages", "definition", "scope", "rationale", "rules")
 
 
+def _hold_level(actor: Actor, data: dict[str, Any], level: str) -> None:
+    """Only admins give a policy another level than it has."""
+    if data.get("settings", {}).get("level", level) != level:
+        require(actor, "policies.set_level")
+
+
 class PolicyList(Endpoint):
     requires = {"GET": "policies.list", "POST": "policies.create"}
 
@@ -48,6 +56,7 @@ class PolicyList(Endpoint):
     @extend_schema(request=shapes.PolicyIn, responses={201: shapes.PolicyWithDraftShape})
     def post(self, request: Request) -> Response:
         data = validated(shapes.PolicyIn, request.data)
+        _hold_level(self.actor, data, Policy.Level.APPLICATION)
         policy = services.create_policy(
             self.actor,
             slug=data["slug"],
@@ -71,17 +80,21 @@ class PolicyDetail(Endpoint):
     @extend_schema(request=shapes.PolicyPatch, responses=shapes.PolicyShape)
     def patch(self, request: Request, slug: str) -> Response:
         data = validated(shapes.PolicyPatch, request.data)
-        services.change_settings(
-            self.actor,
-            policy=self.target,
-            targets=data.get("targets", {}),
-            settings=data.get("settings", {}),
-            name=data.get("name"),
-        )
-        if "categories" in data:
-            services.set_categories(self.actor, policy=self.target, categories=data["categories"])
-        if "retired" in data:
-            services.retire_policy(self.actor, policy=self.target, retired=data["retired"])
+        _hold_level(self.actor, data, self.target.level)
+        with transaction.atomic():
+            services.change_settings(
+                self.actor,
+                policy=self.target,
+                targets=data.get("targets", {}),
+                settings=data.get("settings", {}),
+                name=data.get("name"),
+            )
+            if "categories" in data:
+                services.set_categories(
+                    self.actor, policy=self.target, categories=data["categories"]
+                )
+            if "retired" in data:
+                services.retire_policy(self.actor, policy=self.target, retired=data["retired"])
         return Response(shapes.show_policy(self.target))
 
 

@@ -87,13 +87,15 @@ class SettingsForm(forms.ModelForm):
             "mode": "Shadow decides and is recorded, but never acts.",
             "rollout": "Enforced for this share, by a stable hash; the rest stays in shadow.",
             "on_failure": "Closed advises to block, open to let through.",
-            "level": "A higher level's allowed rules lift lower blocks; nothing lifts its own.",
+            "level": "A higher level's allowed rules lift lower blocks; nothing lifts its own. "
+            "Admins set it.",
         }
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, may_set_level: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for field in self.fields.values():
             field.show_hidden_initial = True
+        self.fields["level"].disabled = not may_set_level
 
     def groups(self) -> list[tuple[str, list[forms.BoundField]]]:
         """Its fields as the page shows them, under headings."""

@@ -197,7 +197,7 @@ def compare(before: Specification, after: Specification) -> list[Change]:
     new = {rule.key: rule for rule in after.rules}
     for key, rule in new.items():
         if key not in old:
-            changes.append(Change("added", f"rule {key}", "", rule.text))
+            changes.append(Change("added", f"rule {key}", "", _whole(rule)))
             continue
         for name in ("text", "polarity", "severity", "action"):
             changes += difference(
@@ -206,11 +206,16 @@ def compare(before: Specification, after: Specification) -> list[Change]:
         changes += difference(f"rule {key}: examples", _examples(old[key]), _examples(rule))
     for key, rule in old.items():
         if key not in new:
-            changes.append(Change("removed", f"rule {key}", rule.text, ""))
+            changes.append(Change("removed", f"rule {key}", _whole(rule), ""))
     common_before = [key for key in old if key in new]
     common_after = [key for key in new if key in old]
     changes += difference("order of rules", ", ".join(common_before), ", ".join(common_after))
     return word_by_word(changes)
+
+
+def _whole(rule: RuleText) -> str:
+    lines = [rule.text, f"{rule.polarity}, severity {rule.severity}, {rule.action}"]
+    return "\n".join([*lines, _examples(rule)]).strip()
 
 
 def _examples(rule: RuleText) -> str:

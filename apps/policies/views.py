@@ -151,6 +151,7 @@ def settings(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     form = forms.SettingsForm(
         request.POST if request.method == "POST" else None,
         instance=Policy.objects.get(pk=policy.pk),
+        may_set_level=allowed(viewer(request), "policies.set_level"),
     )
     if request.method == "POST" and form.is_valid():
         try:

@@ -14,7 +14,7 @@ from apps.accounts.endpoint import Endpoint, document_of, known_only, validated
 from apps.base.keyset import paginate
 from apps.base.lists import ListQuery, cursor_of, list_answer
 from apps.base.problems import FieldError, Problem
-from apps.base.schema import listed
+from apps.base.schema import listed, sent
 from apps.guardrails.contents import CONTENTS
 from apps.runtime import (
     canaries,
@@ -43,7 +43,37 @@ class Check(CheckEndpoint):
     where one of them fails closed, else what the others found.
     """
 
-    @extend_schema(request=shapes.CheckIn, responses=shapes.CheckedShape)
+    @extend_schema(
+        request=shapes.CheckIn,
+        responses=shapes.CheckedShape,
+        examples=[
+            sent(
+                "A text, and whose it is",
+                stage="output",
+                text="Take two tablets every morning.",
+                context={"key": "user-17"},
+            ),
+            sent(
+                "A conversation: every turn is looked at",
+                stage="input",
+                messages=[
+                    {"role": "user", "content": "My head aches."},
+                    {"role": "assistant", "content": "For how long?"},
+                    {"role": "user", "content": "How many tablets may I take?"},
+                ],
+            ),
+            sent(
+                "A call of a tool",
+                stage="tool_call",
+                tool_call={"name": "send_mail", "arguments": {"to": "a@b.example"}},
+            ),
+            sent(
+                "Passages that were retrieved",
+                stage="retrieval",
+                passages=[{"text": "Ask a pharmacist.", "source": "https://health.example/pain"}],
+            ),
+        ],
+    )
     def post(self, request: Request) -> Response:
         return Response(shapes.finished(_check(self.actor, shapes.check_in(request.data))))
 
@@ -51,7 +81,19 @@ class Check(CheckEndpoint):
 class CheckBatch(CheckEndpoint):
     """Up to 256 checks at once, each with its own answer: `results[i]`, or else `errors[i]`."""
 
-    @extend_schema(request=shapes.BatchIn, responses=shapes.BatchShape)
+    @extend_schema(
+        request=shapes.BatchIn,
+        responses=shapes.BatchShape,
+        examples=[
+            sent(
+                "Two checks at once",
+                items=[
+                    {"stage": "input", "text": "How many may I take?"},
+                    {"stage": "output", "text": "Take two tablets every morning."},
+                ],
+            )
+        ],
+    )
     def post(self, request: Request) -> Response:
         data = request.data if isinstance(request.data, dict) else {}
         known_only(shapes.BatchIn(), dict.fromkeys(data))
@@ -83,7 +125,14 @@ class CheckStream(CheckEndpoint):
     its code points may be shown. The last chunk (`final`) is always checked.
     """
 
-    @extend_schema(request=shapes.ChunkIn, responses=shapes.StreamedShape)
+    @extend_schema(
+        request=shapes.ChunkIn,
+        responses=shapes.StreamedShape,
+        examples=[
+            sent("The first chunk", stream="answer-9041", number=1, chunk="Ask a pharmacist. Then"),
+            sent("The last one", stream="answer-9041", number=2, chunk=" rest.", final=True),
+        ],
+    )
     def post(self, request: Request) -> Response:
         data = validated(shapes.ChunkIn, request.data)
         streamed = streams.take_chunk(
@@ -160,7 +209,20 @@ class DecisionFeedback(Endpoint):
     requires = {"POST": "decisions.feedback"}
     load = staticmethod(load_decision)
 
-    @extend_schema(request=shapes.FeedbackIn, responses={201: shapes.FeedbackShape})
+    @extend_schema(
+        request=shapes.FeedbackIn,
+        responses={201: shapes.FeedbackShape},
+        examples=[
+            sent(
+                "A miss, with its text, which may not be kept with the decision",
+                verdict="wrongly_allowed",
+                policy="medical-dosage",
+                text="Take two tablets every morning.",
+                note="a dose",
+            ),
+            sent("A false alarm", verdict="wrongly_blocked", text="Ask a pharmacist."),
+        ],
+    )
     def post(self, request: Request, decision: UUID) -> Response:
         data = validated(shapes.FeedbackIn, request.data)
         content = {name: data[name] for name in CONTENTS if name in data}

@@ -165,7 +165,7 @@ def after_label(event: LabelEvent) -> None:
     said = current_verdicts([event.policy_example]).get(event.policy_example, "")
     if not event.asked_first or (said not in DECISIVE and event.verdict != Verdict.RETRACTED):
         return
-    actor = task_actor(event.policy.workspace, "label")
+    actor = Actor(event.policy.workspace, event.annotator)
     labelled = Q(status__in=[*_WAITING, Status.LABELLED])
     rows = Incident.objects.filter(
         labelled | Q(status=Status.DISMISSED, fixed_by=_BY_LABEL),

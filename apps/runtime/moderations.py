@@ -16,6 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.base.problems import Problem
+from apps.base.schema import sent
 from apps.policies.taxonomies import BUILT_IN, translate
 from apps.runtime.checking import STAGE, Budget, Checked, check_with
 from apps.runtime.endpoint import CheckEndpoint
@@ -37,7 +38,9 @@ class ModerationIn(serializers.Serializer):
         help_text="A text, a list of texts, or a list of {type: text, text}."
     )
     model = serializers.CharField(
-        required=False, default="parapet", help_text=f"One of: {', '.join(_STAGES)}."
+        required=False,
+        default="parapet",
+        help_text=f"One of: {', '.join(_STAGES)}; names of OpenAI's models mean parapet.",
     )
 
 
@@ -61,7 +64,11 @@ class ModerationShape(serializers.Serializer):
 class Moderations(CheckEndpoint):
     """Judge texts as OpenAI's moderation endpoint does; only enforced policies flag."""
 
-    @extend_schema(request=ModerationIn, responses=ModerationShape)
+    @extend_schema(
+        request=ModerationIn,
+        responses=ModerationShape,
+        examples=[sent("Two texts", input=["I will find you.", "Have a good day."])],
+    )
     def post(self, request: Request) -> Response:
         data = request.data if isinstance(request.data, Mapping) else {}
         model = data.get("model") or "parapet"

@@ -304,6 +304,7 @@ def _grouped(rows: Iterable[Traffic], *names: str) -> list[dict[str, Any]]:
                 key, {**dict(zip(names, key, strict=True)), "seen": 0, "found": 0, "changed": 0}
             )
             here["seen"] += row.count
-            here["found"] += row.count if row.action != "allow" else 0
+            # a row of a rule is there only where something was found, be it to allow it
+            here["found"] += row.count if row.rule or row.action != "allow" else 0
             here["changed"] += row.changed
     return sorted(found.values(), key=lambda row: -row["found"])

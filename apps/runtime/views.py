@@ -57,6 +57,7 @@ def playground(request: HttpRequest) -> HttpResponseBase:
                 "checked": checked,
                 "policies": _by_policy(checked.decision.receipt),
                 "turns": turns,
+                "seen": _seen(actor, checked.decision),
                 "explained": _explained(actor, checked, "\n".join(turns.values())),
                 "exceptions": _exceptions(actor, checked.decision, turns),
                 "may_view": checked.recorded and allowed(actor, "decisions.view", checked.decision),
@@ -112,7 +113,7 @@ def feedback(request: HttpRequest, found: Decision) -> HttpResponseBase:
     try:
         verdict = request.POST.get("verdict", "")
         if verdict not in Feedback.Kind.values:
-            raise Problem("Say whether it was wrongly stopped, wrongly allowed, or right.")
+            raise Problem("Say whether it was wrongly blocked, wrongly allowed, or right.")
         _, opened = incidents.give_feedback(
             viewer(request),
             decision=found,
@@ -255,6 +256,7 @@ def _decision(
         "turns": turns,
         "problem": problem,
         "again": again,
+        "seen": _seen(actor, found),
         "explained": {},
         "exceptions": _exceptions(actor, found, turns),
     }
@@ -297,6 +299,11 @@ def _serving(request: HttpRequest, *, problem: Problem | None = None) -> HttpRes
 def _by_policy(receipt: Iterable[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
     """The receipt's entries, policy by policy."""
     return [(policy, list(entries)) for policy, entries in groupby(receipt, lambda e: e["policy"])]
+
+
+def _seen(actor: Actor, decision: Decision) -> set[str]:
+    """The policies that looked whose inner workings the actor may see."""
+    return _allowed(actor, "models.view", {entry["policy"] for entry in decision.receipt})
 
 
 def _explained(

@@ -39,6 +39,7 @@ from apps.guardrails.models import ModelVersion
 from apps.guardrails.services import (
     BY_HAND,
     fit_refusal,
+    live_model,
     make_live,
     set_threshold,
     tell_change,
@@ -328,8 +329,15 @@ def _succeed(run: TrainingRun, dataset: DatasetVersion, version: ModelVersion) -
         if refusal:
             _log(run, f"model {version.number} does not go live: {refusal}")
         elif version.status != ModelVersion.Status.LIVE:
+            before = live_model(policy)
             make_live(actor, version)
             _log(run, f"model {version.number} is live")
+            if before and before.threshold_rule == BY_HAND:
+                _log(
+                    run,
+                    f"it takes the place of model {before.number}, whose threshold "
+                    f"{before.threshold:.4g} {before.threshold_note}",
+                )
         elif choice:
             tell_change(policy, f"model {version.number} at threshold {version.threshold:.4g}")
         evaluation = evaluate(policy, version)

@@ -15,6 +15,8 @@ const TOLD = "parapet-told";
 const KEYS = "parapet-keys";
 const BLUR = "parapet-blur";
 const RETRY_MILLISECONDS = 2000;
+// nobody has read an item in this time: a second click or press was meant for the one before
+const UNREAD_MILLISECONDS = 250;
 
 let shownAt = performance.now();
 
@@ -185,7 +187,9 @@ addEventListener("online", send);
 /** What the server answers to an answer: the item to keep ahead, or that there is none. */
 async function take(response) {
   if (!response.ok) {
-    return restart("The server did not take an answer; this is what it has.");
+    const page = new DOMParser().parseFromString(await response.text(), "text/html");
+    const why = page.querySelector("[data-problem-detail]")?.textContent.trim();
+    return restart(why ?? "The server did not take an answer; this is what it has.");
   }
   if (bench.dataset.resume !== undefined) return;
   const html = response.status === 204 ? "" : await response.text();
@@ -203,6 +207,7 @@ async function take(response) {
 function leave(url, fields) {
   const current = lease();
   if (!current || busy || bench.dataset.waiting !== undefined) return false;
+  if (performance.now() - shownAt < UNREAD_MILLISECONDS) return false;
   if (!advance()) {
     bench.dataset.waiting = "";
     lock(true);

@@ -18,6 +18,8 @@ from apps.guardrails.learning.artifact import ArtifactRefused
 from apps.guardrails.services import live_model
 from apps.labeling import labels, queue
 from apps.labeling.permissions import load_own_lease
+from apps.policies import services as policies
+from apps.policies.permissions import load_policy
 from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -177,3 +179,15 @@ def test_a_model_whose_file_is_damaged_has_no_scores_and_breaks_no_list(live, mo
     assert {row["score"] for row in rows} == {None}
     answer = api.get(f"evaluations/{evaluation}/items")
     assert (answer.status_code, answer.json()["code"]) == (409, "model_refused")
+
+
+def test_publishing_rules_makes_a_new_one_that_says_how_many_labels_are_older(live) -> None:
+    actor, policy = live
+    before = services.newest(policy)
+    said = policy.current_version.specification.as_dict() | {"definition": "Something else."}
+    policies.save_draft(actor, policy=policy, specification=said, revision=None)
+    policies.publish_version(actor, policy=policy)
+    assert Refresh.objects.get(policy=policy).requested_at is not None
+    after = services.refresh(load_policy(actor, policy.slug))
+    assert after != before
+    assert after.figures == before.figures

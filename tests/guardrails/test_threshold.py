@@ -92,7 +92,7 @@ def test_lowest_threshold_within_the_limit() -> None:
     assert (negatives >= np.nextafter(chosen.threshold, 0)).sum() == flagged + 1
     assert chosen.rule == "false_positive_rate"
     assert not chosen.provisional
-    assert f"it flags {flagged} of {len(negatives)} negatives" in chosen.note
+    assert f"it flags {flagged} of the {len(negatives)} complying labels" in chosen.note
 
 
 def test_ties_are_flagged_together_or_not_at_all() -> None:
@@ -113,11 +113,11 @@ def test_too_few_negatives() -> None:
     assert chosen.threshold == np.nextafter(0.7, 1)
     assert chosen.provisional
     assert chosen.note == (
-        "aims at 5 % of good traffic; 41 negatives are fewer than the 59 needed, "
+        "aims at 5 % of good traffic; 41 complying labels calibrate it, fewer than the 59 needed, "
         "so it stands just above the highest of them"
     )
     one = choose(np.array([0.5]), np.array([False]), Targets(0.01))
-    assert "1 negative is fewer than the 299 needed" in one.note
+    assert "1 complying label calibrates it, fewer than the 299 needed" in one.note
 
 
 def test_no_negatives_flags_nothing() -> None:
@@ -159,7 +159,7 @@ def test_too_few_positives() -> None:
     chosen = choose(np.array([0.4, 0.6, 0.1]), np.array([True, True, False]), Targets(None, 0.9))
     assert chosen.threshold == 0.4
     assert chosen.provisional
-    assert "2 positives are fewer than the 29 needed" in chosen.note
+    assert "2 violating labels calibrate it, fewer than the 29 needed" in chosen.note
     none = choose(np.array([0.4]), np.array([False]), Targets(None, 0.9))
     assert none.threshold == 0.5
     assert none.provisional

@@ -156,7 +156,7 @@ def test_undo_without_an_answer_says_so(space) -> None:
 def test_the_same_lease_submitted_twice_is_one_label(space) -> None:
     admin, policy = space
     item = queue.next_item(admin, policy=policy)
-    assert answer(admin, item).pk == answer(admin, item, "violates").pk
+    assert answer(admin, item).pk == answer(admin, item).pk
     assert Label.objects.count() == 1
 
 
@@ -167,7 +167,7 @@ def test_the_same_lease_again_is_the_first_answer_though_it_was_taken_back(space
     again, _ = labels.undo_label(admin, policy=policy)
     Lease.objects.filter(pk=again.lease).update(expires_at=timezone.now())
     queue.expire_leases(policy)  # the item is free once more
-    assert answer(admin, item, "complies").pk == first.pk
+    assert answer(admin, item, "violates").pk == first.pk
     assert labels.counts(policy).sequence == 2
 
 
@@ -321,3 +321,13 @@ def test_ranking_puts_the_most_uncertain_first_and_leaves_the_random_share_alone
     assert ranked.exists()
     assert min(ranked.values_list("position", flat=True)) >= queue.EXPLORATION_SHARE
     assert set(ranked.values_list("side", flat=True)) == {"train"}
+
+
+def test_another_answer_to_the_same_item_is_not_passed_over(space) -> None:
+    admin, policy = space
+    item = queue.next_item(admin, policy=policy)
+    answer(admin, item, "complies")
+    with pytest.raises(Problem, match="You answered this one already") as refused:
+        answer(admin, item, "violates")
+    assert refused.value.code == "answered_already"
+    assert Label.objects.get().verdict == "complies"

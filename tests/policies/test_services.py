@@ -214,13 +214,13 @@ def test_the_settings_page_saves_with_empty_targets(owner: Any, policy: Policy) 
         "rollout": "50",
         "on_failure": "open",
         "safe_completion": "No.",
-        "level": "platform",
+        "level": "application",
     }
     assert factories.page_client(owner).post("/policies/doses/settings/", fields).status_code == 302
     saved = Policy.objects.get()
     assert (saved.target_false_positive_rate, saved.target_recall) == (0.02, None)
     assert saved.name == "Doses, all of them"
-    assert (saved.mode, saved.on_failure, saved.level) == ("enforce", "open", "platform")
+    assert (saved.mode, saved.on_failure, saved.level) == ("enforce", "open", "application")
 
 
 def test_a_page_opened_long_ago_undoes_nothing_it_did_not_change(

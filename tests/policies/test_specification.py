@@ -172,3 +172,18 @@ def test_what_is_missing_is_named(data: dict[str, Any], pointer: str) -> None:
 
 def test_nothing_is_missing_from_a_whole_one() -> None:
     assert missing(parse(SPECIFICATION)) == []
+
+
+def test_a_rule_that_is_added_is_told_as_a_whole() -> None:
+    rule = {
+        "key": "no-doses",
+        "text": "No doses.",
+        "polarity": "disallowed",
+        "severity": 3,
+        "action": "block",
+        "examples": [{"text": "Take two.", "violates": True, "why": "a dose"}],
+    }
+    before = parse({"stages": ["output"], "definition": "Doses.", "rules": []})
+    after = parse({"stages": ["output"], "definition": "Doses.", "rules": [rule]})
+    (change,) = compare(before, after)
+    assert change.after == ("No doses.\ndisallowed, severity 3, block\nbreaks: Take two. (a dose)")

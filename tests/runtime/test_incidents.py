@@ -125,7 +125,7 @@ def test_its_history_tells_who_or_what_moved_it(space: Space) -> None:
     assert told == [
         ("incident.open", admin),
         ("incident.reproduced", admin),
-        ("incident.labelled", "task label"),
+        ("incident.labelled", admin),
         ("incident.case", admin),
     ]
 
@@ -336,7 +336,7 @@ def test_an_answer_beside_the_one_that_counts_moves_nothing(space: Space) -> Non
     found.refresh_from_db()
     policy, example = load_policy(space.admin, space.policy.slug), found.policy_example
     assert example is not None
-    late = LabelEvent(policy, "train", example.pk, "complies", True, False, 0)
+    late = LabelEvent(policy, "train", example.pk, "complies", True, False, 0, space.admin.person)
     incidents.after_label(late)
     found.refresh_from_db()
     assert found.status == "labelled"

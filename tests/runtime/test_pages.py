@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from apps.accounts.models import Role
 from apps.guardrails import configuring
 from apps.guardrails.models import GuardrailDraft
 from tests import factories
@@ -191,3 +192,12 @@ def test_incidents_that_are_not_closed_are_together(space: Space) -> None:
     space.api.post(f"decisions/{decided}/feedback", feedback)
     assert GOOD in page(space, "/incidents/?status=unresolved")
     assert "None of them is verified." in page(space, "/incidents/?status=verified")
+
+
+def test_the_playground_keeps_the_checks_of_others_to_them(space: Space) -> None:
+    owner = factories.make_member(space.admin.workspace, Role.OWNER)
+    sending = {"text": BAD, "stage": "output", "shape": "text"}
+    said = factories.page_client(owner).post("/playground/", sending).content.decode()
+    assert "asks to block" in " ".join(said.split())
+    assert "names-a-dose" not in said
+    assert "names-a-dose" in sent(space, "/playground/", **sending)

@@ -255,3 +255,19 @@ def test_serving_shows_what_became_of_checks(space: Space) -> None:
     (told,) = space.api.get("traffic").json()["checks"]
     assert "What checks came to" in page
     assert (told["policy"], told["check"], told["ran"]) == ("doses", "doses", 1)
+
+
+def test_what_an_allowed_rule_found_is_counted(space: Space) -> None:
+    space.publish(
+        rules=[
+            *space.policy.current_version.specification.as_dict()["rules"],
+            {"key": "a-quote", "text": "A quotation.", "polarity": "allowed"},
+        ]
+    )
+    settings = {"words": ["quoth"]}
+    quote = {"key": "quote", "kind": "keywords", "rule": "a-quote", "settings": settings}
+    space.guard(WORDS, quote)
+    space.check("quoth he")
+    written()
+    found = {row["rule"]: row["found"] for row in summary(space.admin.workspace).rules}
+    assert found == {"a-quote": 1}

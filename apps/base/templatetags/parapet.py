@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from django import template
-from django.utils.html import format_html
+from django.utils.html import escape, format_html
+from django.utils.safestring import mark_safe
 
 from apps.base.samples import SHOWN, marked, pieces
 
@@ -81,7 +83,9 @@ def pairs(mapping: dict[str, Any]) -> list[tuple[str, Any]]:
 def interval(figure: dict[str, Any], *, as_percent: bool = False) -> str:
     """[0.79, 0.92], or what is missing."""
     if figure["value"] is None:
-        return f"too few to say: {figure['needed']} more audit labels"
+        return format_html(
+            '<span class="missing">too few to say: {} more audit labels</span>', figure["needed"]
+        )
     low, high = figure["low"], figure["high"]
     if as_percent:
         return f"[{low * 100:.1f}, {high * 100:.1f}] %"
@@ -109,6 +113,13 @@ def invalid(wrong: list[str] | None, field: str) -> str:
     if not wrong:
         return ""
     return format_html('aria-invalid="true" aria-describedby="{}-wrong"', field)
+
+
+@register.simple_tag
+def prose(text: str) -> str:
+    """Paragraphs of our own words, `code` in them as such."""
+    paragraphs = "".join(f"<p>{part}</p>" for part in escape(text.strip()).split("\n\n") if part)
+    return mark_safe(re.sub(r"`([^`\n]+)`", r"<code>\1</code>", paragraphs))  # noqa: S308
 
 
 @register.filter

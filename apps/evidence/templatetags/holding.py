@@ -14,13 +14,17 @@ from apps.policies.models import Policy
 register = template.Library()
 
 
-@register.inclusion_tag("evidence/draft_held.html")
+@register.simple_tag
 def draft_held(policy: Policy) -> dict[str, Any]:
-    """Checks and must-pass cases that hold the complete draft of a published policy back."""
+    """Checks and must-pass cases that hold the complete draft of a published policy back.
+
+    For evidence/draft_held.html: `turned` checks, `results` of cases, and whether it `holds`.
+    """
     rules = drafted_rules(policy.draft.specification)
     turned = turned_checks(policy, rules)
     results = [] if turned else run_cases(policy, rules=rules)
-    return {"policy": policy, "turned": turned, "results": results}
+    failed = any(not result.passes for result in results)
+    return {"turned": turned, "results": results, "holds": bool(turned or failed)}
 
 
 @register.inclusion_tag("evidence/held.html")

@@ -131,18 +131,23 @@ def _for_false_positives(negatives: NDArray[np.float64], limit: float) -> Choice
     count, needed = len(negatives), negatives_needed(limit)
     aim = f"aims at {_percent(limit)} of good traffic"
     if not count:
-        note = f"{aim}; there are no negatives yet, {needed} are needed, so it flags nothing"
+        note = (
+            f"{aim}; no complying label calibrates it yet, {needed} are needed, so it flags nothing"
+        )
         return Choice(FLAGS_NOTHING, "false_positive_rate", True, note)
     if upper_bound(0, count) > limit:
         note = (
-            f"{aim}; {_negatives(count)} fewer than the {needed} needed, "
+            f"{aim}; {_labels(count, 'complying')}, fewer than the {needed} needed, "
             "so it stands just above the highest of them"
         )
         return Choice(_above(negatives[0]), "false_positive_rate", True, note)
     allowed = _allowed(count, limit)
     threshold = _above(negatives[allowed])
     flagged = int((negatives >= threshold).sum())
-    note = f"{aim}; it flags {flagged} of {count} negatives, which leaves room for chance"
+    note = (
+        f"{aim}; it flags {flagged} of the {count} complying labels that calibrate it, which "
+        "leaves room for chance"
+    )
     provisional = count < ENOUGH_NEGATIVES
     return Choice(threshold, "false_positive_rate", provisional, _hedge(note, provisional))
 
@@ -164,12 +169,15 @@ def _for_recall(positives: NDArray[np.float64], negatives: int, target: float) -
     count, needed = len(positives), negatives_needed(1 - target)
     aim = f"aims at catching {_percent(target)} of violations"
     if not count:
-        note = f"{aim}; there are no positives yet, {needed} are needed, so it stands at one half"
+        note = (
+            f"{aim}; no violating label calibrates it yet, {needed} are needed, "
+            "so it stands at one half"
+        )
         return Choice(0.5, "recall", True, note)
     if lower_bound(count, count) < target:
         note = (
-            f"{aim}; {count} {'positive is' if count == 1 else 'positives are'} fewer than the "
-            f"{needed} needed, so it stands at the lowest of them"
+            f"{aim}; {_labels(count, 'violating')}, fewer than the {needed} needed, "
+            "so it stands at the lowest of them"
         )
         return Choice(_at(positives[-1]), "recall", True, note)
     # To catch at least the target is to miss at most the rest, and the bounds are symmetric.
@@ -177,7 +185,10 @@ def _for_recall(positives: NDArray[np.float64], negatives: int, target: float) -
     threshold = _at(positives[count - 1 - missable])
     caught = int((positives >= threshold).sum())
     provisional = negatives < ENOUGH_NEGATIVES
-    note = f"{aim}; it flags {caught} of {count} positives, which leaves room for chance"
+    note = (
+        f"{aim}; it flags {caught} of the {count} violating labels that calibrate it, which "
+        "leaves room for chance"
+    )
     return Choice(threshold, "recall", provisional, _hedge(note, provisional))
 
 
@@ -200,11 +211,11 @@ def _at(probability: float) -> float:
 def _hedge(note: str, provisional: bool) -> str:
     if not provisional:
         return note
-    return f"{note}; provisional, as there are fewer than {ENOUGH_NEGATIVES} negatives"
+    return f"{note}; provisional, as fewer than {ENOUGH_NEGATIVES} complying labels calibrate it"
 
 
-def _negatives(count: int) -> str:
-    return "1 negative is" if count == 1 else f"{count} negatives are"
+def _labels(count: int, kind: str) -> str:
+    return f"1 {kind} label calibrates it" if count == 1 else f"{count} {kind} labels calibrate it"
 
 
 def _percent(share: float) -> str:
