@@ -20,8 +20,9 @@ from django_htmx.middleware import HtmxMiddleware
 from apps.accounts.actor import Actor
 from apps.accounts.endpoint import problem_response
 from apps.accounts.middleware import CurrentWorkspace
-from apps.base.gate import check_text
+from apps.base.gate import check_form, check_text
 from apps.base.problems import Problem
+from apps.corpus.reading import MAXIMUM_PACKED
 
 CONTENT_SECURITY_POLICY = "; ".join(
     [
@@ -40,6 +41,8 @@ CONTENT_SECURITY_POLICY = "; ".join(
 FORMS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 JSON = frozenset({"application/json"})
 DRAINED = 2**20
+LARGEST_FORM = MAXIMUM_PACKED + 2**20
+LARGEST_UNKNOWN = 2**14
 BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 Answer = Callable[[HttpRequest], HttpResponseBase]
@@ -127,11 +130,14 @@ class InputGate:
             if request.method not in BODILESS:
                 _check_media_type(request, view)
             if request.content_type in FORMS and request.method == "POST":
+                _check_size(request)
+                if _is_unknown(request) and not getattr(view, "reads_unknown", False):
+                    # its view sends them away; nor may the CSRF check read what they send
+                    request.csrf_processing_done = True  # type: ignore[attr-defined]
+                    return None
                 if request.content_type == "application/x-www-form-urlencoded":
                     _check_utf8(request.body.replace(b"+", b" "))
-                for name, values in request.POST.lists():
-                    for text in (name, *values):
-                        check_text(text)
+                check_form(request.POST)
         except Problem as problem:
             return problem_response(request, problem)
         return None
@@ -144,12 +150,24 @@ class InputGate:
         try:
             check_text(request.path)
             _check_utf8(request.META.get("QUERY_STRING", "").encode("latin-1", "replace"))
-            for name, values in request.GET.lists():
-                for text in (name, *values):
-                    check_text(text)
+            check_form(request.GET)
         except Problem as problem:
             problem.status = 400
             raise
+
+
+def _is_unknown(request: HttpRequest) -> bool:
+    """Whether nobody is signed in: who brings a token is asked for it by the route itself."""
+    return not isinstance(getattr(request, "actor", None), Actor)
+
+
+def _check_size(request: HttpRequest) -> None:
+    """Refuse a form that is too large before anything of it is read, or written to a disk."""
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    most = LARGEST_UNKNOWN if _is_unknown(request) else LARGEST_FORM
+    of_token = "Authorization" in request.headers
+    if length.isdecimal() and int(length) > (LARGEST_FORM if of_token else most):
+        raise Problem("This is too large to be sent as a form.", code="too_large", status=413)
 
 
 def _check_media_type(request: HttpRequest, view: Any) -> None:

@@ -46,6 +46,12 @@ def load_token(actor: Actor, token: UUID) -> ApiToken:
     return found
 
 
+def _by_a_person(actor: Actor) -> None:
+    """Refuse a token: with a person or a role of its making it would outlive its own end."""
+    if actor.token is not None:
+        raise Forbidden("A token neither adds people nor changes roles; sign in for that.")
+
+
 class MemberList(Endpoint):
     requires = {"GET": "people.manage", "POST": "people.manage"}
 
@@ -58,6 +64,7 @@ class MemberList(Endpoint):
 
     @extend_schema(request=shapes.MemberIn, responses={201: shapes.MemberShape})
     def post(self, request: Request) -> Response:
+        _by_a_person(self.actor)
         data = validated(shapes.MemberIn, request.data)
         membership, password = people.add_member(self.actor, **data)
         answer = {**shapes.show_member(membership), "one_time_password": password}
@@ -74,6 +81,7 @@ class MemberDetail(Endpoint):
 
     @extend_schema(request=shapes.MemberPatch, responses=shapes.MemberShape)
     def patch(self, request: Request, member: UUID) -> Response:
+        _by_a_person(self.actor)
         data = validated(shapes.MemberPatch, request.data)
         people.change_role(self.actor, membership=self.target, role=data["role"])
         return Response(shapes.show_member(self.target))

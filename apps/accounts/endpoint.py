@@ -106,12 +106,16 @@ class Endpoint(APIView):
         if len(key) > 200:
             raise Problem("An Idempotency-Key has at most 200 characters.", code="idempotency_key")
         check_text(key)
-        streamed = request.content_type not in ("application/json", "")
-        body = request.headers.get("Content-Length", "").encode() if streamed else request.body
+        if request.content_type not in ("application/json", ""):
+            raise Problem(
+                "A file takes no Idempotency-Key: its texts are known by what they say, so send it "
+                "again where the answer was lost.",
+                code="idempotency_key",
+            )
         # another precondition is another request
         precondition = request.headers.get("If-Match", "")
         place = f"{request.method} {request.get_full_path()}\n{precondition}\n".encode()
-        digest = hashlib.sha256(place + body).digest()
+        digest = hashlib.sha256(place + request.body).digest()
         membership = self.actor.membership
         assert membership is not None
         expired().filter(membership=membership, key=key).delete()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from django.contrib.auth.password_validation import validate_password
@@ -17,8 +18,7 @@ from apps.accounts.audit import open_chain, record
 from apps.accounts.models import Membership, Role, User, Workspace
 from apps.base.problems import FieldError, Problem
 
-SIGN_IN_WINDOW = timedelta(minutes=15)
-SIGN_IN_LIMIT = 10
+ATTEMPTS_WINDOW = timedelta(minutes=15)
 
 
 @transaction.atomic
@@ -46,6 +46,10 @@ def add_member(
 
     Returns the membership and, when the person is new to Parapet, a one-time password to hand
     over ("" otherwise: they keep the password they have).
+
+    Raises:
+        Problem: 409 for somebody who is in the workspace already, and for an account of another
+            workspace, whose admin may know its password: only a command joins those.
     """
     email = email.strip().lower()
     errors = []
@@ -58,6 +62,8 @@ def add_member(
     if errors:
         raise Problem("The person was not added.", errors=errors)
     user = User.objects.filter(email__iexact=email).first()
+    if user is not None and actor.membership is not None:
+        _hold_account(actor.workspace, user)
     one_time = ""
     if user is None:
         one_time = password or new_password()
@@ -80,6 +86,16 @@ def add_member(
     membership.save(update_fields=["is_active", "role"])
     record(actor, "member.add", membership, email=email, role=role)
     return membership, one_time
+
+
+def _hold_account(workspace: Workspace, user: User) -> None:
+    if not Membership.objects.filter(workspace=workspace, user=user).exists():
+        raise Problem(
+            "This address has an account in another workspace. Whoever runs the host can join it "
+            "to yours: manage.py join_workspace.",
+            code="account_exists",
+            status=409,
+        )
 
 
 @transaction.atomic
@@ -125,29 +141,33 @@ def new_password() -> str:
     return "-".join("".join(secrets.choice(alphabet) for _ in range(5)) for _ in range(4))
 
 
-def too_many_failures(*keys: str) -> bool:
-    """Whether one of these (an address, a caller) has failed too often in the window."""
+def may_try(limits: Mapping[str, int]) -> bool:
+    """Count an attempt to guess against each key (an address, a caller), before it is looked at.
+
+    Returns whether none of them was over its limit in the window; `forgive` takes a right one back.
+    """
+    now = timezone.now()
+    allowed = True
+    with connection.cursor() as cursor:
+        for key, limit in sorted(limits.items()):
+            cursor.execute(
+                'INSERT INTO accounts_signinattempts AS tried (key, "window", count)'
+                " VALUES (%s, %s, 1) ON CONFLICT (key) DO UPDATE SET"
+                ' count = CASE WHEN tried."window" < %s THEN 1 ELSE tried.count + 1 END,'
+                ' "window" = CASE WHEN tried."window" < %s THEN excluded."window"'
+                '   ELSE tried."window" END RETURNING count',
+                [_attempt_key(key), now, now - ATTEMPTS_WINDOW, now - ATTEMPTS_WINDOW],
+            )
+            allowed = cursor.fetchone()[0] <= limit and allowed
+    return allowed
+
+
+def forgive(keys: Iterable[str]) -> None:
+    """Take back an attempt that was right."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT 1 FROM accounts_signinattempts"
-            ' WHERE key = ANY(%s) AND "window" > %s AND count >= %s',
-            [[_attempt_key(key) for key in keys], timezone.now() - SIGN_IN_WINDOW, SIGN_IN_LIMIT],
-        )
-        return cursor.fetchone() is not None
-
-
-def count_failure(*keys: str) -> None:
-    """Count a failed sign-in against each key, in one upsert."""
-    now = timezone.now()
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            'INSERT INTO accounts_signinattempts (key, "window", count) VALUES (%s, %s, 1)'
-            " ON CONFLICT (key) DO UPDATE SET"
-            ' count = CASE WHEN accounts_signinattempts."window" < %s THEN 1'
-            "   ELSE accounts_signinattempts.count + 1 END,"
-            ' "window" = CASE WHEN accounts_signinattempts."window" < %s THEN excluded."window"'
-            '   ELSE accounts_signinattempts."window" END',
-            [(_attempt_key(key), now, now - SIGN_IN_WINDOW, now - SIGN_IN_WINDOW) for key in keys],
+            "UPDATE accounts_signinattempts SET count = greatest(count - 1, 0) WHERE key = ANY(%s)",
+            [[_attempt_key(key) for key in keys]],
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import authenticate, login, logout, update_session_auth_hash
 from django.core.exceptions import ValidationError
@@ -25,28 +26,41 @@ THEMES = ("", "light", "dark")
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def sign_in(request: HttpRequest) -> HttpResponseBase:
-    """E-mail and password; ten failures in a quarter of an hour close the door for a while."""
+    """E-mail and password; ten wrong ones in a quarter of an hour close the door for a while."""
     target = _safe_next(request)
     if request.actor is not None:  # type: ignore[attr-defined]
         return redirect(target)
     form = SignInForm(request.POST or None)
     status = 200
     if request.method == "POST" and form.is_valid():
-        email = form.cleaned_data["email"].lower()
-        keys = (f"email {email}", f"address {request.META.get('REMOTE_ADDR', '')}")
-        if people_services.too_many_failures(*keys):
+        email, address = form.cleaned_data["email"].lower(), client_address(request)
+        # one address for one person, one person from anywhere, and one address for anybody
+        limits = {f"{address} {email}": 10, f"email {email}": 50, f"address {address}": 100}
+        if not people_services.may_try(limits):
             form.add_error(None, "Too many failed sign-ins; try again in 15 minutes.")
             status = 429
         else:
             user = authenticate(request, username=email, password=form.cleaned_data["password"])
             if user is not None and Membership.objects.filter(user=user, is_active=True).exists():
+                people_services.forgive(limits)
                 login(request, user, backend="django.contrib.auth.backends.ModelBackend")
                 return redirect(target)
-            people_services.count_failure(*keys)
             form.add_error(None, "E-mail and password do not match an active person.")
             status = 403
     context = {"form": form, "next": target}
     return render(request, "accounts/sign_in.html", context, status=status)
+
+
+sign_in.reads_unknown = True  # type: ignore[attr-defined]
+
+
+def client_address(request: HttpRequest) -> str:
+    """Where a request comes from: of forwarded addresses the one that our own proxy wrote."""
+    proxies = settings.PROXIES
+    passed = request.headers.get("X-Forwarded-For", "").split(",") if proxies else []
+    if len(passed) >= proxies > 0:
+        return passed[-proxies].strip()
+    return request.META.get("REMOTE_ADDR", "")
 
 
 @require_POST
@@ -62,9 +76,13 @@ def password(request: HttpRequest) -> HttpResponseBase:
     user = request.user
     assert isinstance(user, User)
     if request.method == "POST" and form.is_valid():
-        if not user.check_password(form.cleaned_data["current"]):
+        limits = {f"password {user.pk}": 10}
+        if not people_services.may_try(limits):
+            form.add_error(None, "Too many wrong passwords; try again in 15 minutes.")
+        elif not user.check_password(form.cleaned_data["current"]):
             form.add_error("current", "This is not your password.")
         else:
+            people_services.forgive(limits)
             try:
                 people_services.change_password(user=user, password=form.cleaned_data["new"])
             except ValidationError as error:

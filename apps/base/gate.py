@@ -38,6 +38,14 @@ def check_text(text: str) -> str:
     return text
 
 
+def check_form(form: Any) -> None:
+    """Apply check_text to every name and text of a form or a query (a QueryDict)."""
+    for name, values in form.lists():
+        for text in (name, *values):
+            if isinstance(text, str):  # files are read elsewhere
+                check_text(text)
+
+
 def check_value(value: Any) -> Any:
     """Apply check_text to every string of a parsed JSON value, keys too."""
     if isinstance(value, str):

@@ -83,7 +83,8 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     for path, operations in result["paths"].items():
         for method, operation in operations.items():
             if isinstance(operation, dict) and "responses" in operation:
-                if method in ("post", "put", "patch"):
+                bodies = operation.get("requestBody", {}).get("content", {"application/json": {}})
+                if method in ("post", "put", "patch") and "application/json" in bodies:
                     operation.setdefault("parameters", []).append(_IDEMPOTENCY)
                 operation["responses"]["default"] = openai if path.startswith("/v1/") else problem
     return dict(_plain(result))

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from apps.accounts.endpoint import Endpoint, validated
 from apps.accounts.permissions import require
-from apps.base.gate import parse_json
+from apps.base.gate import check_form, parse_json
 from apps.base.jobs import Status
 from apps.base.keyset import paginate
 from apps.base.lists import ListQuery, cursor_of, list_answer
@@ -82,6 +82,8 @@ class ImportList(Endpoint):
     def post(self, request: Request) -> Response:
         fields = {**request.query_params.dict()}
         form: Any = request.data
+        if request.content_type == "multipart/form-data":
+            check_form(form)
         if request.content_type != "application/x-ndjson":
             fields |= {name: text for name, text in form.items() if name != "file"}
         query = validated(shapes.ImportQuery, fields)

@@ -7,6 +7,7 @@ any moment goes on where it was, and ends with each row once.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -66,8 +67,17 @@ enqueue: list[Callable[[str], None]] = []
 
 
 @transaction.atomic
-def get_source(actor: Actor, *, name: str, licence: str = "", may_train: bool = True) -> Source:
-    """The workspace's source of this name; a new one keeps the licence and consent given now."""
+def get_source(
+    actor: Actor, *, name: str, licence: str = "", may_train: bool | None = None
+) -> Source:
+    """The workspace's source of this name; a new one keeps the licence and consent given now.
+
+    Args:
+        licence, may_train: "" and None for what the source has; a new one may be trained on.
+
+    Raises:
+        Problem: 409 where the source has another licence or consent than the one that is given.
+    """
     if not name.strip() or len(name) > 200 or len(licence) > 200:
         raise Problem(
             "Name the source in 1 to 200 characters.",
@@ -76,11 +86,23 @@ def get_source(actor: Actor, *, name: str, licence: str = "", may_train: bool = 
     source, created = Source.objects.get_or_create(
         workspace=actor.workspace,
         name=name,
-        defaults={"licence": licence, "may_train": may_train},
+        defaults={"licence": licence, "may_train": may_train is not False},
     )
     if created:
-        record(actor, "source.create", source, name=name, may_train=may_train)
+        record(actor, "source.create", source, name=name, may_train=source.may_train)
+    elif licence not in ("", source.licence) or may_train not in (None, source.may_train):
+        raise Problem(
+            "A source of this name has another licence, or says otherwise whether its texts may be "
+            "trained on. Give the new texts a source of their own.",
+            code="source_differs",
+            status=409,
+            errors=[FieldError("/source", "Choose another name.")],
+        )
     return source
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def upload(actor: Actor, *, policy: Policy, file_name: str, chunks: Iterable[bytes]) -> Import:
@@ -100,7 +122,7 @@ def upload(actor: Actor, *, policy: Policy, file_name: str, chunks: Iterable[byt
     path = file_of(job)
     size = 0
     try:
-        with path.open("wb") as file:
+        with open(path, "wb", opener=_private) as file:
             for chunk in chunks:
                 size += len(chunk)
                 if size > reading.MAXIMUM_PACKED:

@@ -9,6 +9,7 @@ import codecs
 import csv
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,9 +24,15 @@ MAXIMUM_ROWS = 1_000_000
 MAXIMUM_COLUMNS = 50
 MAXIMUM_FIELD = 2**20
 MAXIMUM_RECORD = 4 * 2**20
+LOOKED_AT = 4 * 2**20
+"""Bytes that are read for a preview, which somebody waits for."""
 FORMATS = ("csv", "jsonl", "json")
 _CHUNK = 2**16
 _MAGIC = {b"PK\x03\x04": "a zip archive", b"%PDF": "a PDF", b"\x89PNG": "a picture"}
+
+
+class _Enough(Exception):
+    """More of the file is not wanted."""
 
 
 class Unreadable(Exception):
@@ -55,8 +62,10 @@ def format_of(file_name: str) -> str:
     return ending
 
 
-def rows(path: Path, file_format: str) -> Iterator[tuple[int, Row]]:
-    """Yield (row number, row) of a file.
+def rows(
+    path: Path, file_format: str, *, most: int = MAXIMUM_UNPACKED
+) -> Iterator[tuple[int, Row]]:
+    """Yield (row number, row) of a file, of its first `most` bytes.
 
     Row numbers count from 1 as an editor or a spreadsheet shows them: lines of JSONL, records
     of CSV with its header as row 1, elements of a JSON array.
@@ -66,10 +75,11 @@ def rows(path: Path, file_format: str) -> Iterator[tuple[int, Row]]:
     """
     with path.open("rb") as file:
         reader = {"csv": _csv_rows, "jsonl": _jsonl_rows, "json": _json_rows}[file_format]
-        for count, item in enumerate(reader(_unpacked(file)), start=1):
-            if count > MAXIMUM_ROWS:
-                raise Unreadable(f"A file may have at most {MAXIMUM_ROWS:,} rows; split it.")
-            yield item
+        with suppress(_Enough):
+            for count, item in enumerate(reader(_beginning(_unpacked(file), most)), start=1):
+                if count > MAXIMUM_ROWS:
+                    raise Unreadable(f"A file may have at most {MAXIMUM_ROWS:,} rows; split it.")
+                yield item
 
 
 def count_rows(path: Path, file_format: str) -> int:
@@ -89,7 +99,7 @@ def columns(path: Path, file_format: str, *, sample: int = 10) -> tuple[list[str
     """The column names and the first rows, for the mapping page."""
     names: dict[str, None] = {}
     first: list[Row] = []
-    for _, row in rows(path, file_format):
+    for _, row in rows(path, file_format, most=LOOKED_AT):
         if isinstance(row, dict):
             names.update(dict.fromkeys(row))
         first.append(row)
@@ -99,6 +109,15 @@ def columns(path: Path, file_format: str, *, sample: int = 10) -> tuple[list[str
         with path.open("rb") as file:
             names.update(dict.fromkeys(_header(csv.reader(_lines(_unpacked(file)), strict=True))))
     return list(names)[:MAXIMUM_COLUMNS], first
+
+
+def _beginning(chunks: Iterator[bytes], most: int) -> Iterator[bytes]:
+    size = 0
+    for chunk in chunks:
+        yield chunk
+        size += len(chunk)
+        if size >= most:
+            raise _Enough
 
 
 def _unpacked(file: BinaryIO) -> Iterator[bytes]:

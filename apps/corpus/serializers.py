@@ -20,7 +20,12 @@ class ImportQuery(serializers.Serializer):
     licence = serializers.CharField(
         required=False, default="", allow_blank=True, max_length=200, trim_whitespace=False
     )
-    may_train = serializers.BooleanField(required=False, default=True)
+    may_train = serializers.BooleanField(
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="Whether its texts may be trained on; by default as the source has it, or yes.",
+    )
     mapping = serializers.JSONField(required=False)
 
 
@@ -56,23 +61,24 @@ class RejectedRowShape(serializers.Serializer):
     reason = serializers.CharField()
 
 
+_OWNERS = "Owners and admins only."
+
+
 class ExampleShape(serializers.Serializer):
     id = serializers.UUIDField()
-    external_id = serializers.CharField()
+    external_id = serializers.CharField(required=False, help_text=_OWNERS)
     prompt = serializers.CharField()
     output = serializers.CharField()
     context = serializers.CharField()
-    model = serializers.CharField()
+    model = serializers.CharField(required=False, help_text=_OWNERS)
     language = serializers.CharField()
-    tags = serializers.ListField(child=serializers.CharField())
-    metadata = serializers.DictField()
-    source = serializers.CharField()
-    occurrences = serializers.IntegerField()
+    tags = serializers.ListField(child=serializers.CharField(), required=False, help_text=_OWNERS)
+    metadata = serializers.DictField(required=False, help_text=_OWNERS)
+    source = serializers.CharField(required=False, help_text=_OWNERS)
+    occurrences = serializers.IntegerField(required=False, help_text=_OWNERS)
     created_at = serializers.DateTimeField()
-    split = serializers.CharField(required=False, help_text="Owners and admins only.")
-    label = serializers.CharField(
-        required=False, allow_null=True, help_text="Owners and admins only."
-    )
+    split = serializers.CharField(required=False, help_text=_OWNERS)
+    label = serializers.CharField(required=False, allow_null=True, help_text=_OWNERS)
     score = serializers.FloatField(
         required=False,
         allow_null=True,

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.endpoint import Endpoint, validated
+from apps.accounts.permissions import require
 from apps.base.keyset import paginate, paginate_sequence
 from apps.base.lists import ListQuery, cursor_of, list_answer
 from apps.base.schema import listed
@@ -92,6 +93,8 @@ class CaseList(Endpoint):
         rows = MustPassCase.objects.filter(policy=self.target)
         page = paginate(rows, cursor=cursor_of(query["cursor"]), size=query["page_size"])
         results = {}
+        if query["run"]:
+            require(self.actor, "cases.add", self.target)
         if query["run"] and self.target.current_version_id:
             counting = [row for row in page.rows if row.withdrawn_at is None]
             told = cases.run_cases(self.target, cases=counting)
@@ -122,7 +125,7 @@ class CaseDetail(Endpoint):
 class GuardrailEffect(Endpoint):
     """What a guardrail would do to the audit labels, beside what guards now; nothing is saved."""
 
-    requires = {"POST": "evidence.view"}
+    requires = {"POST": "guardrails.edit"}
     load = staticmethod(load_policy)
 
     @extend_schema(request=GuardrailIn, responses=shapes.EffectShape)
@@ -148,7 +151,7 @@ class GuardrailCalibrate(Endpoint):
 class ModelEffect(Endpoint):
     """What serving a model version would do to the audit labels, beside what guards now."""
 
-    requires = {"POST": "model.view"}
+    requires = {"POST": "models.promote"}
     load = staticmethod(load_model)
 
     @extend_schema(request=shapes.PromoteIn, responses=shapes.EffectShape)

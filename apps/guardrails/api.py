@@ -23,6 +23,9 @@ from apps.guardrails.scores import live_scores
 from apps.labeling.labels import current_verdicts
 from apps.policies.permissions import load_policy
 
+# what would colour an annotator's answer
+_OWNERS_FILTERS = ("split", "label", "source", "model", "external_id")
+
 
 class ExampleList(Endpoint):
     """A policy's examples: full text `q`, and filters that only owners and admins may use."""
@@ -35,8 +38,9 @@ class ExampleList(Endpoint):
         policy = load_policy(self.actor, query["policy"])
         require(self.actor, "examples.list", policy)
         whole = allowed(self.actor, "examples.search", policy)
-        if not whole and (query["split"] or query["label"]):
-            raise Forbidden("Only the policy's owners may filter by split or label.")
+        told = [name for name in _OWNERS_FILTERS if query[name]]
+        if not whole and told:
+            raise Forbidden(f"Only the policy's owners may filter by {told[0].replace('_', ' ')}.")
         filters = Filters(
             text=query["q"],
             **{

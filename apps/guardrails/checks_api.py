@@ -120,7 +120,7 @@ class GuardrailVersionList(Endpoint):
 class GuardrailTry(Endpoint):
     """What is sent before what guards, or before `content`; nothing is recorded."""
 
-    requires = {"POST": "guardrails.view"}
+    requires = {"POST": "guardrails.edit"}
     load = staticmethod(load_policy)
 
     @extend_schema(request=shapes.TryIn, responses=shapes.TriedShape)

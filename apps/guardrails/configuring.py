@@ -330,4 +330,4 @@ def _check_patterns(policy: Policy, content: Mapping[str, Any]) -> None:
 
 
 def _patterns(content: Mapping[str, Any]) -> int:
-    return sum(number_of_patterns(check["settings"]) for check in content["checks"])
+    return sum(number_of_patterns(check) for check in content["checks"])

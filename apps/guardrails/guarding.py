@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from apps.guardrails import exemptions
 from apps.guardrails.checks.interface import NOTHING, UNUSED, Evaluate, Found, Span, Subject, Usage
+from apps.guardrails.checks.matching import TooMuchWork
 from apps.guardrails.configuration import CLASSIFIER
 from apps.guardrails.exemptions import Exemption
 from apps.guardrails.gate import Gate, Verdict, Vote, combine
@@ -163,6 +164,8 @@ def look(
                 places.append((place, said.spans))
             if said.score > highest.score:
                 highest, turn = said, place
+    except TooMuchWork:
+        failed = failed or "too_much_work"
     except Exception:  # whatever it is, its policy says that it failed
         failed = failed or f"{check.kind}_failed"
     if places:

@@ -223,20 +223,25 @@ def show_example(
     row: PolicyExample, *, label: str | None = None, score: float | None = None, whole: bool
 ) -> dict[str, Any]:
     """An example; `whole` adds what annotators must not see."""
+    example = row.example
     shown = {
         "id": row.example_id,
-        "external_id": row.external_id,
-        "prompt": row.example.prompt,
-        "output": row.example.output,
-        "context": row.example.context,
-        "model": row.example.model,
-        "language": row.example.language,
-        "tags": row.example.tags,
-        "metadata": row.example.metadata,
-        "source": row.source.name,
-        "occurrences": row.occurrences,
-        "created_at": row.example.created_at,
+        "prompt": example.prompt,
+        "output": example.output,
+        "context": example.context,
+        "language": example.language,
+        "created_at": example.created_at,
     }
     if whole:
-        shown |= {"split": row.side, "label": label, "score": score}
+        shown |= {
+            "external_id": row.external_id,
+            "model": example.model,
+            "tags": example.tags,
+            "metadata": example.metadata,
+            "source": row.source.name,
+            "occurrences": row.occurrences,
+            "split": row.side,
+            "label": label,
+            "score": score,
+        }
     return shown

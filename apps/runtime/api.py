@@ -193,7 +193,7 @@ class DecisionDetail(Endpoint):
 class DecisionReplay(Endpoint):
     """Judge a decision again by the versions it was judged by; `gone` says what is missing."""
 
-    requires = {"POST": "decisions.view"}
+    requires = {"POST": "decisions.replay"}
     load = staticmethod(load_decision)
 
     @extend_schema(request=shapes.ContentIn, responses=shapes.ReplayShape)
@@ -203,9 +203,10 @@ class DecisionReplay(Endpoint):
         return Response(shapes.show_replay(found))
 
 
-class DecisionFeedback(Endpoint):
+class DecisionFeedback(CheckEndpoint):
     """Say that a decision was wrong, or right. A wrong one goes to people, as an incident."""
 
+    # it counts among the checks of its token: it fills a queue
     requires = {"POST": "decisions.feedback"}
     load = staticmethod(load_decision)
 
@@ -237,7 +238,7 @@ class DecisionFeedback(Endpoint):
         answer = {
             "id": feedback.pk,
             "verdict": feedback.verdict,
-            "incidents": [shapes.show_incident(incident) for incident in opened],
+            "incidents": [shapes.show_opened(incident) for incident in opened],
         }
         return Response(answer, status=201)
 

@@ -12,6 +12,7 @@ from django.db.models import Q, QuerySet
 from apps.accounts import audit
 from apps.accounts.actor import Actor, task_actor
 from apps.accounts.audit import AuditEntry, record
+from apps.accounts.permissions import allowed
 from apps.base.gate import check_text
 from apps.base.problems import FieldError, Problem
 from apps.corpus.adding import add_example
@@ -344,11 +345,15 @@ def history(incident: Incident) -> QuerySet[AuditEntry]:
 
 
 def _judged(actor: Actor, decision: Decision, content: Mapping[str, Any] | None) -> list[Subject]:
-    """What was judged, each text with who wrote it."""
-    subjects = judged_subjects(actor.workspace, decision, content)
+    """What was judged, each text with who wrote it.
+
+    A kept text is for those who may read decisions, and for whoever asked for this one.
+    """
+    may_read = allowed(actor, "decisions.view", decision) or decision.caller == actor.label
+    subjects = judged_subjects(actor.workspace, decision, content) if content or may_read else None
     if subjects is None:
         raise Problem(
-            "The text of this decision was not kept; send it again as it was judged.",
+            "The text of this decision was not kept, or not for you; send it as it was judged.",
             code="text_needed",
             errors=[FieldError("/text", "Send the text.")],
         )

@@ -16,6 +16,8 @@ _WRITTEN_WITHIN = 2.0
 # not for annotators: an answer tells scores, which would colour their labels
 permission("check.run", scope="check", rule=owns_some_role)
 permission("decisions.view", scope="read", rule=is_admin)
+# it may ask judges
+permission("decisions.replay", scope="check", rule=is_admin)
 
 
 def load_decision(actor: Actor, decision: UUID) -> Decision:

@@ -230,10 +230,17 @@ class IncidentPatch(serializers.Serializer):
     why = WholeTextField(required=False, default="", max_length=2000)
 
 
+class OpenedShape(serializers.Serializer):
+    id = serializers.UUIDField()
+    policy = serializers.CharField()
+    status = serializers.CharField()
+    expected = serializers.CharField()
+
+
 class FeedbackShape(serializers.Serializer):
     id = serializers.UUIDField()
     verdict = serializers.CharField()
-    incidents = IncidentShape(many=True)
+    incidents = OpenedShape(many=True)
 
 
 class CanaryIn(serializers.Serializer):
@@ -323,6 +330,12 @@ def show_incident(incident: Incident) -> dict[str, Any]:
         "opened_by": incident.opened_by,
         "opened_at": incident.opened_at,
     }
+
+
+def show_opened(incident: Incident) -> dict[str, Any]:
+    """An incident for whoever reported it, who may not see those of its policy."""
+    shown = show_incident(incident)
+    return {name: shown[name] for name in ("id", "policy", "status", "expected")}
 
 
 def show_canary(canary: Canary) -> dict[str, Any]:

@@ -166,7 +166,8 @@ def _buffer(actor: Actor, name: str) -> StreamBuffer:
         raise Problem("Name the stream.", errors=[FieldError("/stream", "1 to 200 characters.")])
     check_text(name)
     # names are a caller's own: two of them may number their chats alike
-    name = hashlib.sha256(f"{actor.person.pk} {name}".encode()).hexdigest()
+    caller = actor.token.pk if actor.token else actor.person.pk
+    name = hashlib.sha256(f"{caller} {name}".encode()).hexdigest()
     rows = StreamBuffer.objects.select_for_update()
     rows.filter(workspace=actor.workspace, name=name, expires_at__lte=timezone.now()).delete()
     buffer, _ = rows.get_or_create(

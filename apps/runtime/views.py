@@ -97,7 +97,7 @@ def decision(request: HttpRequest, found: Decision) -> HttpResponseBase:
     return _decision(request, found)
 
 
-@page("decisions.view", load=load_decision, methods=("POST",))
+@page("decisions.replay", load=load_decision, methods=("POST",))
 def replay(request: HttpRequest, found: Decision) -> HttpResponseBase:
     """Judge a decision again by the versions it was judged by."""
     try:

@@ -8,6 +8,7 @@ from datetime import datetime
 from celery import current_app
 from django.utils import timezone
 
+from apps.accounts.models import Workspace
 from apps.base.jobs import Status
 from apps.corpus.models import Import
 from apps.training.models import TrainingRun
@@ -36,15 +37,17 @@ class System:
     running_imports: int
 
 
-def look() -> System:
-    """Ask the workers; none answering is an answer, too."""
+def look(workspace: Workspace) -> System:
+    """Ask the workers; none answering is an answer, too. Jobs are the workspace's."""
+    runs = TrainingRun.objects.filter(policy__workspace=workspace)
+    imports = Import.objects.filter(workspace=workspace)
     return System(
         looked_at=timezone.now(),
         workers=_workers(),
-        queued_runs=TrainingRun.objects.filter(status=Status.QUEUED).count(),
-        running_runs=TrainingRun.objects.filter(status=Status.RUNNING).count(),
-        queued_imports=Import.objects.filter(status=Status.QUEUED).count(),
-        running_imports=Import.objects.filter(status=Status.RUNNING).count(),
+        queued_runs=runs.filter(status=Status.QUEUED).count(),
+        running_runs=runs.filter(status=Status.RUNNING).count(),
+        queued_imports=imports.filter(status=Status.QUEUED).count(),
+        running_imports=imports.filter(status=Status.RUNNING).count(),
     )
 
 

@@ -57,4 +57,6 @@ def workers(request: HttpRequest) -> HttpResponseBase:
     """Workers and queue lengths, polled by the Training page of an admin, where they are shown."""
     if not request.headers.get("HX-Request"):
         return redirect("training:list")
-    return render(request, "training/workers.html", {"system": system.look()})
+    return render(
+        request, "training/workers.html", {"system": system.look(viewer(request).workspace)}
+    )

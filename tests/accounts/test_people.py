@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
@@ -118,17 +119,56 @@ def test_deactivating_a_member_ends_their_session(person: Any) -> None:
     assert sign_in(Client()).status_code == 403
 
 
-@pytest.mark.parametrize("by", ["address", "caller"])
-def test_ten_failures_close_the_door_even_to_the_right_password(person: Any, by: str) -> None:
-    for number in range(10):
-        email = "ada@x.example" if by == "address" else f"n{number}@x.example"
-        caller = f"10.0.0.{number}" if by == "address" else "10.0.0.1"
+# wrong ones that somebody may make for one person from one place, for one person, from one place
+@pytest.mark.parametrize(("wrong", "emails", "callers"), [(10, 1, 1), (50, 1, 50), (100, 100, 1)])
+def test_many_wrong_passwords_close_the_door_even_to_the_right_one(
+    person: Any, wrong: int, emails: int, callers: int
+) -> None:
+    for number in range(wrong):
+        email = "ada@x.example" if emails == 1 else f"n{number}@x.example"
+        caller = f"10.0.0.{number if callers > 1 else 1}"
         Client(REMOTE_ADDR=caller).post("/sign-in/", {"email": email, "password": "wrong"})
-    caller = "10.0.1.1" if by == "address" else "10.0.0.1"
+    caller = "10.0.1.1" if callers > 1 else "10.0.0.1"
     answer = sign_in(Client(REMOTE_ADDR=caller))
     assert answer.status_code == 429
     SignInAttempts.objects.update(window=timezone.now() - timedelta(minutes=16))
     assert sign_in(Client(REMOTE_ADDR=caller)).status_code == 302
+
+
+def test_a_person_is_not_locked_out_by_whoever_guesses_elsewhere(person: Any) -> None:
+    for _ in range(12):
+        Client(REMOTE_ADDR="10.0.0.9").post(
+            "/sign-in/", {"email": "ada@x.example", "password": "wrong"}
+        )
+    assert sign_in(Client(REMOTE_ADDR="10.0.0.1")).status_code == 302
+
+
+def test_right_passwords_are_not_held_against_anybody(person: Any) -> None:
+    assert {sign_in(Client()).status_code for _ in range(12)} == {302}
+
+
+@pytest.mark.parametrize(("proxies", "shut"), [(0, True), (1, False), (2, True)])
+def test_a_proxy_of_our_own_says_who_calls(
+    person: Any, settings: Any, proxies: int, shut: bool
+) -> None:
+    settings.PROXIES = proxies
+    for number in range(10):
+        passed = f"10.9.9.{number}, 10.7.7.7, 10.8.8.{number}"
+        Client(headers={"X-Forwarded-For": passed}).post(
+            "/sign-in/", {"email": "ada@x.example", "password": "wrong"}
+        )
+    passed = "10.9.9.99, 10.7.7.7, 10.8.8.99"
+    answer = sign_in(Client(headers={"X-Forwarded-For": passed}))
+    assert (answer.status_code == 429) is shut
+
+
+def test_many_wrong_passwords_end_the_changing_of_it(person: Any) -> None:
+    client = Client()
+    sign_in(client)
+    fields = {"current": "wrong", "new": "another-Password-77", "again": "another-Password-77"}
+    for _ in range(11):
+        said = client.post("/password/", fields).content.decode()
+    assert "Too many wrong passwords" in said
 
 
 def test_failures_of_others_do_not_close_the_door(person: Any) -> None:
@@ -236,11 +276,27 @@ def test_a_person_who_is_there_already_is_not_added_twice(person: Any) -> None:
     assert Membership.objects.get().role == "admin"
 
 
-def test_adding_a_person_of_another_workspace_keeps_their_password(person: Any) -> None:
+def test_an_account_of_another_workspace_is_not_joined_by_an_admin(person: Any) -> None:
     other = factories.make_member(factories.make_workspace())
-    _, one_time = people.add_member(other, email="ada@x.example", role="annotator")
-    assert one_time == ""
+    with pytest.raises(Problem) as caught:
+        people.add_member(other, email="ada@x.example", role="annotator")
+    assert caught.value.code == "account_exists"
+    assert Membership.objects.filter(user=person.user).count() == 1
+
+
+def test_a_command_joins_it_and_its_password_stays(person: Any) -> None:
+    other = factories.make_workspace("other")
+    call_command("join_workspace", "ada@x.example", "--workspace", "other", "--role", "owner")
+    assert Membership.objects.get(workspace=other).role == "owner"
     assert sign_in(Client()).status_code == 302
+
+
+def test_a_token_neither_adds_people_nor_raises_them(person: Any) -> None:
+    api = factories.api(person, "admin")
+    added = api.post("members", {"email": "eve@x.example", "role": "admin"})
+    raised = api.patch(f"members/{person.membership_id}", {"role": "admin"})
+    assert (added.status_code, raised.status_code) == (403, 403)
+    assert Membership.objects.count() == 1
 
 
 def test_whoever_is_signed_out_while_writing_keeps_the_page() -> None:

@@ -361,6 +361,12 @@ def test_a_mapping_without_an_output_or_with_unknown_fields_is_refused(
         factories.upload(owner, policy, b'{"output": "a"}\n', mapping=mapping)
 
 
-def test_the_first_consent_of_a_source_stays(owner: Any) -> None:
-    importing.get_source(owner, name="s", may_train=False)
-    assert importing.get_source(owner, name="s", may_train=True).may_train is False
+@pytest.mark.parametrize("other", [{"may_train": True}, {"licence": "MIT"}])
+def test_another_consent_or_licence_than_the_sources_is_refused(
+    owner: Any, other: dict[str, Any]
+) -> None:
+    importing.get_source(owner, name="s", may_train=False, licence="CC0")
+    with pytest.raises(Problem) as raised:
+        importing.get_source(owner, name="s", **other)
+    assert raised.value.code == "source_differs"
+    assert importing.get_source(owner, name="s").may_train is False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ class Space:
     admin: Actor
     policy: Policy
 
-    @property
+    @cached_property
     def api(self) -> Any:
         return factories.api(self.admin)
 

@@ -184,6 +184,7 @@ class Kind:
         threshold: the score from which it counts as found, unless its settings say otherwise.
         remote: it asks another machine, so it runs beside the others and has its own deadline.
         needs_call: it looks at calls of tools, and at nothing else.
+        patterns: the regular expressions within settings that are right.
     """
 
     name: str
@@ -194,6 +195,7 @@ class Kind:
     threshold: float = 0.5
     remote: bool = False
     needs_call: bool = False
+    patterns: Callable[[Mapping[str, Any]], Sequence[str]] = lambda settings: ()
 
 
 def wrong(name: str, message: str) -> Problem:

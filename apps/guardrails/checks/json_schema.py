@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -30,18 +31,15 @@ from apps.guardrails.checks.interface import (
     Subject,
     wrong,
 )
-from apps.guardrails.checks.matching import PatternRefused, Patterns
+from apps.guardrails.checks.matching import PatternRefused, Patterns, TooMuchWork
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _MOST_STEPS = 40_000
 """Keywords that are looked at for a text: about half a second."""
+_MOST_SECONDS = 0.5
 _FENCE = "```"
 _LONGEST_PATH = 120
 _steps = threading.local()
-
-
-class CannotSay(Exception):
-    """The schema asks for more work than a text is worth."""
 
 
 class SchemaRefused(ValueError):
@@ -50,6 +48,8 @@ class SchemaRefused(ValueError):
 
 class Schema:
     """A schema that values are held against.
+
+    patterns: all that are within it.
 
     Raises:
         SchemaRefused: when it is no schema, or one that this check does not take.
@@ -62,20 +62,20 @@ class Schema:
             raise SchemaRefused(f"Use draft 2020-12: {_DIALECT}.")
         # a part with one of these would be run by another class, with Python's `re`
         root = {key: value for key, value in schema.items() if key not in ("$schema", "$id")}
-        _check(root)
+        self.patterns = _check(root)
         self._validator = _VALIDATOR(root, registry=Registry())
 
     def problem_of(self, value: Any) -> str:
         """Which part of the schema a value does not keep; "" when it keeps all.
 
         Raises:
-            CannotSay: when that is too much work.
+            TooMuchWork: when that is too much of it.
         """
-        _steps.left = _MOST_STEPS
+        _steps.left, _steps.until = _MOST_STEPS, time.thread_time() + _MOST_SECONDS
         try:
             error = next(self._validator.iter_errors(value), None)
         except (RecursionError, OverflowError, Unresolvable):
-            raise CannotSay from None
+            raise TooMuchWork from None
         if error is None:
             return ""
         # the schema's own words; the message would have those of the text
@@ -98,7 +98,7 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
             return Found(1.0, reason=problem.detail)
         try:
             said = schema.problem_of(value)
-        except CannotSay:
+        except TooMuchWork:
             return Found(0.0, failed="too_much_work")
         return Found(1.0, reason=f"JSON, but {said}") if said else NOTHING
 
@@ -117,7 +117,8 @@ def _inside(text: str) -> str:
 # what a schema may be
 
 
-def _check(root: dict[str, Any]) -> None:
+def _check(root: dict[str, Any]) -> list[str]:
+    """Refuse what is not taken; returns the patterns within."""
     try:
         parts = list(_parts(root))
     except RecursionError:
@@ -128,14 +129,14 @@ def _check(root: dict[str, Any]) -> None:
             "unevaluatedProperties together with patternProperties is not supported; use "
             "additionalProperties."
         )
-    for part in parts:
-        patterns = [*part.get("patternProperties", ())]
-        patterns += [part["pattern"]] if "pattern" in part else []
-        for pattern in patterns:
-            try:
-                Patterns([pattern], ignore_case=False)
-            except PatternRefused as refused:
-                raise SchemaRefused(f"A pattern of the schema: {refused}") from None
+    patterns = [pattern for part in parts for pattern in part.get("patternProperties", ())]
+    patterns += [part["pattern"] for part in parts if "pattern" in part]
+    for pattern in patterns:
+        try:
+            Patterns([pattern], ignore_case=False)
+        except PatternRefused as refused:
+            raise SchemaRefused(f"A pattern of the schema: {refused}") from None
+    return patterns
 
 
 def _parts(root: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -242,8 +243,8 @@ def _counted(keyword: Keyword) -> Keyword:
 
     def run(validator: Any, setting: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
         _steps.left -= 1
-        if _steps.left < 0:
-            raise CannotSay
+        if _steps.left < 0 or time.thread_time() > _steps.until:
+            raise TooMuchWork
         yield from keyword(validator, setting, value, schema) or ()
 
     return run
@@ -278,4 +279,5 @@ KIND = Kind(
         Field("fenced", "yes_no", "May stand in a ```json fence", default=True),
     ),
     build=build,
+    patterns=lambda settings: Schema(settings["schema"]).patterns,
 )

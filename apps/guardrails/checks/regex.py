@@ -54,4 +54,5 @@ KIND = Kind(
         Field("ignore_case", "yes_no", "Ignore case", default=True),
     ),
     build=build,
+    patterns=lambda settings: [*filter(None, settings["patterns"])],
 )

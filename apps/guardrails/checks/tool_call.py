@@ -19,8 +19,8 @@ from apps.guardrails.checks.interface import (
     merged,
     wrong,
 )
-from apps.guardrails.checks.json_schema import CannotSay, Schema, SchemaRefused
-from apps.guardrails.checks.matching import PatternRefused, Patterns
+from apps.guardrails.checks.json_schema import Schema, SchemaRefused
+from apps.guardrails.checks.matching import PatternRefused, Patterns, TooMuchWork
 from apps.guardrails.checks.normalising import fold
 
 _MOST_SCHEMAS = 100
@@ -45,7 +45,7 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
                 for reason, places in broken(call, subject.text):
                     reasons.append(reason)
                     spans += places
-        except CannotSay:
+        except TooMuchWork:
             return Found(0.0, failed="too_much_work")
         told = ", ".join(dict.fromkeys(reasons))
         return Found(1.0, merged(spans), told) if reasons else NOTHING
@@ -117,6 +117,12 @@ def _places(text: str, value: str) -> list[Span]:
     return []
 
 
+def _patterns(settings: Mapping[str, Any]) -> list[str]:
+    schemas = _schemas(settings["schemas"]).values()
+    within = [pattern for schema in schemas for pattern in schema.patterns]
+    return [*filter(None, settings["values"]), *within]
+
+
 KIND = Kind(
     name="tool_call",
     title="Tool calls",
@@ -140,5 +146,6 @@ KIND = Kind(
         ),
     ),
     build=build,
+    patterns=_patterns,
     needs_call=True,
 )

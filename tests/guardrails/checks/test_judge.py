@@ -683,8 +683,21 @@ def test_it_goes_by_no_proxy_of_the_environment(
 
 def test_it_sends_the_key_of_that_name(judge: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARAPET_JUDGE_KEY_MAIN", "s3cret")
+    monkeypatch.setenv("PARAPET_JUDGE_URLS", f"{judge.url} private key=MAIN")
     check(judge.url, api_key_name="MAIN")(Subject("hello"))
     assert judge.headers[0]["Authorization"] == "Bearer s3cret"
+
+
+@pytest.mark.parametrize("listed", ["{}", "{} key=OTHER", "https://other.example/v1 key=MAIN, {}"])
+def test_it_refuses_a_key_that_is_not_listed_with_its_address(
+    judge: Server, monkeypatch: pytest.MonkeyPatch, listed: str
+) -> None:
+    monkeypatch.setenv("PARAPET_JUDGE_KEY_MAIN", "s3cret")
+    monkeypatch.setenv("PARAPET_JUDGE_URLS", listed.format(judge.url))
+    with pytest.raises(Problem) as raised:
+        check(judge.url, api_key_name="MAIN")
+    assert raised.value.errors[0].pointer == "/api_key_name"
+    assert not judge.headers
 
 
 def test_it_sends_no_key_where_none_is_named(judge: Server) -> None:
@@ -697,6 +710,8 @@ def test_it_refuses_the_name_of_a_key_that_cannot_be_sent(
     judge: Server, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("PARAPET_JUDGE_KEY_BROKEN", "one\ntwo")
+    listed = f"{judge.url} key=BROKEN, {judge.url} key=OTHER"
+    monkeypatch.setenv("PARAPET_JUDGE_URLS", listed)
     with pytest.raises(Problem) as raised:
         check(judge.url, api_key_name=name)
     assert raised.value.errors[0].pointer == "/api_key_name"

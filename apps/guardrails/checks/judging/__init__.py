@@ -6,11 +6,17 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from apps.guardrails.checks.interface import Evaluate, Field, Found, Kind, Subject, Usage, wrong
-from apps.guardrails.checks.judging.addresses import address_allowed, judge_urls, private_allowed
+from apps.guardrails.checks.judging.addresses import (
+    URLS,
+    address_allowed,
+    judge_urls,
+    keys_of,
+    private_allowed,
+)
 from apps.guardrails.checks.judging.asking import Answers, Failure, Line, Meter
 from apps.guardrails.checks.judging.families import FAMILIES, NO_VERDICT, Asked, Family
 
@@ -28,7 +34,7 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
     family = FAMILIES[name]
     guidelines = _guidelines(settings["guidelines"], family)
     seconds, threshold = settings["timeout_ms"] / 1000, settings["threshold"]
-    key = _api_key(settings["api_key_name"].strip())
+    key = _api_key(settings["api_key_name"].strip(), keys_of(url, allowed))
     line = Line(url, private=private_allowed(url, allowed), api_key=key)
     request = {"model": model, "max_tokens": family.tokens, **family.extra}
     rounds = [(one,) for one in guidelines] if family.one_at_a_time else [guidelines]
@@ -92,11 +98,20 @@ def _guidelines(lines: list[str], family: Family) -> tuple[str, ...]:
     return given or family.own
 
 
-def _api_key(name: str) -> str:
-    """The key of that name in the environment; a key itself is never a setting."""
+def _api_key(name: str, here: Collection[str]) -> str:
+    """The key of that name in the environment; a key itself is never a setting.
+
+    Args:
+        here: the names of those that the operator lets go to this address.
+    """
     if not name:
         return ""
     name = name.removeprefix(KEY)
+    if name not in here:
+        raise wrong(
+            "api_key_name",
+            f"Whoever runs this host has to list it with this address: {URLS}='URL key=NAME'.",
+        )
     key = os.environ.get(KEY + name, "").strip() if _KEY_NAME.fullmatch(name) else ""
     if not key or not key.isascii() or not key.isprintable():
         raise wrong("api_key_name", f"The host's environment has no usable {KEY}<NAME> for this.")

@@ -16,14 +16,13 @@ from collections.abc import Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpcore
 import httpx
 
 URLS = "PARAPET_JUDGE_URLS"
-_PRIVATE = " private"
 _PLAIN = re.compile(r"https?://[A-Za-z0-9._\-\[\]:]+(/[A-Za-z0-9._~\-/]*)?", re.I)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _NEVER = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "64:ff9b:1::/48", "fec0::/10")))
@@ -44,6 +43,7 @@ class Place:
 
     Args:
         private: whether it may be inside of the host's own networks.
+        key: the name of the key that goes there; "" for none.
     """
 
     scheme: str
@@ -51,6 +51,7 @@ class Place:
     port: int
     path: str
     private: bool = False
+    key: str = ""
 
     def holds(self, other: Place) -> bool:
         mine, theirs = (one.path.rstrip("/") + "/" for one in (self, other))
@@ -59,7 +60,11 @@ class Place:
 
 
 def judge_urls() -> tuple[str, ...]:
-    """The allow-list from the environment: base URLs, each maybe with " private" behind it."""
+    """The allow-list from the environment: base URLs, each maybe with words behind it.
+
+    `private`: it may be inside of the host's own networks. `key=NAME`: the key of this name, and
+    no other, goes there.
+    """
     entries = re.split(r"[,\n]", os.environ.get(URLS, ""))
     return tuple(entry.strip() for entry in entries if entry.strip())
 
@@ -79,6 +84,12 @@ def private_allowed(url: str, allowed: Collection[str]) -> bool:
     """Whether the list means an address inside of the host's own networks by this one."""
     place = _place(url)
     return any(one.private for one in _places(allowed) if one.holds(place))
+
+
+def keys_of(url: str, allowed: Collection[str]) -> set[str]:
+    """The names of the keys that go to this address."""
+    place = _place(url)
+    return {one.key for one in _places(allowed) if one.key and one.holds(place)}
 
 
 def refused(address: str, *, private: bool) -> bool:
@@ -121,13 +132,14 @@ def _places(allowed: Iterable[str]) -> list[Place]:
     """What of the list can be understood; what cannot allows nothing."""
     places = []
     for entry in allowed:
-        url = entry.strip().removesuffix(_PRIVATE).strip()
+        url, *words = entry.split()
         try:
             place = _place(url)
         except ValueError:
             continue
-        marked = entry.strip().endswith(_PRIVATE) or _names_private(place.host)
-        places.append(Place(place.scheme, place.host, place.port, place.path, marked))
+        key = next((word.removeprefix("key=") for word in words if word.startswith("key=")), "")
+        private = "private" in words or _names_private(place.host)
+        places.append(replace(place, private=private, key=key))
     return places
 
 
