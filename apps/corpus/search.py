@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from django.contrib.postgres.search import SearchQuery
 from django.db.models import QuerySet
 
+from apps.accounts.actor import Actor
 from apps.corpus.models import Facet, PolicyExample
 from apps.policies.models import Policy
 
@@ -55,6 +58,22 @@ def examples(policy: Policy, filters: Filters) -> QuerySet[PolicyExample]:
     elif filters.label:
         conditions |= {"slots__label__verdict": filters.label, "slots__state": "answered"}
     return rows.filter(**conditions)
+
+
+def told_elsewhere(actor: Actor, rows: Sequence[PolicyExample]) -> set[UUID]:
+    """The examples whose model, tags and metadata came with a policy that the actor cannot see.
+
+    A text is kept once a workspace, with what the first import said of it.
+    """
+    first = dict(
+        PolicyExample.objects.filter(example__in=[row.example_id for row in rows])
+        .order_by("example_id", "id")
+        .distinct("example_id")
+        .values_list("example_id", "policy_id")
+    )
+    visible = Policy.objects.visible_to(actor).filter(pk__in=first.values())
+    seen = set(visible.values_list("pk", flat=True))
+    return {example for example, policy in first.items() if policy not in seen}
 
 
 def facets(policy: Policy) -> dict[str, list[tuple[str, int]]]:

@@ -22,7 +22,7 @@ from apps.corpus.forms import SourceForm
 from apps.corpus.models import CorpusCounter, Import, PolicyExample
 from apps.corpus.permissions import load_import, load_policy_example
 from apps.corpus.reading import BadRow
-from apps.corpus.search import Filters, examples, facets
+from apps.corpus.search import Filters, examples, facets, told_elsewhere
 from apps.policies.models import Policy
 from apps.policies.permissions import load_policy
 
@@ -65,6 +65,7 @@ def example(request: HttpRequest, found: PolicyExample) -> HttpResponseBase:
         "tab": "data",
         "found": found,
         "example": found.example,
+        "facts": not told_elsewhere(viewer(request), [found]),
         "whole": "whole" in request.GET,
     }
     return render(request, "corpus/example.html", context)

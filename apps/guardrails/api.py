@@ -15,7 +15,7 @@ from apps.base.lists import ListQuery, cursor_of, list_answer
 from apps.base.problems import Forbidden
 from apps.base.schema import listed
 from apps.corpus.permissions import load_policy_example
-from apps.corpus.search import Filters, examples
+from apps.corpus.search import Filters, examples, told_elsewhere
 from apps.corpus.serializers import ExampleShape
 from apps.guardrails import serializers as shapes
 from apps.guardrails.models import ModelVersion
@@ -56,13 +56,18 @@ class ExampleList(Endpoint):
         )
         scores = live_scores(policy, [row.example.output for row in page.rows]) if whole else []
         verdicts = current_verdicts([row.pk for row in page.rows]) if whole else {}
+        elsewhere = told_elsewhere(self.actor, page.rows) if whole else set()
         by_row = dict(zip((row.pk for row in page.rows), scores, strict=False))
         return Response(
             list_answer(
                 request,
                 page,
                 lambda row: shapes.show_example(
-                    row, label=verdicts.get(row.pk), score=by_row.get(row.pk), whole=whole
+                    row,
+                    label=verdicts.get(row.pk),
+                    score=by_row.get(row.pk),
+                    whole=whole,
+                    facts=row.example_id not in elsewhere,
                 ),
             )
         )
@@ -79,7 +84,8 @@ class ExampleDetail(Endpoint):
         row = self.target
         (score,) = live_scores(row.policy, [row.example.output])
         label = current_verdicts([row.pk]).get(row.pk)
-        return Response(shapes.show_example(row, label=label, score=score, whole=True))
+        facts = not told_elsewhere(self.actor, [row])
+        return Response(shapes.show_example(row, label=label, score=score, whole=True, facts=facts))
 
 
 class ModelList(Endpoint):

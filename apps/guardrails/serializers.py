@@ -220,9 +220,14 @@ def show_model(version: ModelVersion) -> dict[str, Any]:
 
 
 def show_example(
-    row: PolicyExample, *, label: str | None = None, score: float | None = None, whole: bool
+    row: PolicyExample,
+    *,
+    label: str | None = None,
+    score: float | None = None,
+    whole: bool,
+    facts: bool = True,
 ) -> dict[str, Any]:
-    """An example; `whole` adds what annotators must not see."""
+    """An example; `whole` adds what annotators must not see, `facts` what came with it."""
     example = row.example
     shown = {
         "id": row.example_id,
@@ -235,9 +240,9 @@ def show_example(
     if whole:
         shown |= {
             "external_id": row.external_id,
-            "model": example.model,
-            "tags": example.tags,
-            "metadata": example.metadata,
+            "model": example.model if facts else "",
+            "tags": example.tags if facts else [],
+            "metadata": example.metadata if facts else {},
             "source": row.source.name,
             "occurrences": row.occurrences,
             "split": row.side,

@@ -133,6 +133,7 @@ def assemble(workspace: Workspace) -> tuple[Bundle, dict[str, Any]]:
         mappings=mappings_of(workspace),
         kept_share=kept.share if kept else 0.0,
         kept_days=kept.days if kept else 0,
+        workspace=workspace.pk,
     )
     return bundle, manifest
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
 from dataclasses import dataclass, field
+from functools import cache
+from uuid import UUID
 
 from apps.guardrails import gate
 from apps.guardrails.checks.interface import Span, Subject, merged
@@ -38,7 +40,13 @@ A remote check has its own deadline, and the decision waits for it.
 """
 GATE = "gate"
 _LONGEST_REMOTE = 11.0
-_remote = ThreadPoolExecutor(max_workers=32, thread_name_prefix="judges")
+_AT_ONCE = 16
+
+
+@cache
+def _remote(workspace: UUID | None) -> ThreadPoolExecutor:
+    """Where a workspace's remote checks wait: slow judges of one must not hold up another's."""
+    return ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="judges")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +83,7 @@ class Bundle:
         stopped: whether the kill switch is on: everything runs, nothing acts.
         mappings: what categories mean in other taxonomies.
         kept_share, kept_days: of decisions whose text is kept, and for how long.
+        workspace: whose it is; its remote checks wait for each other, not for those of others.
     """
 
     id: str
@@ -84,6 +93,7 @@ class Bundle:
     mappings: Mapping[str, Sequence[str]] = field(default_factory=dict)
     kept_share: float = 0.0
     kept_days: int = 0
+    workspace: UUID | None = None
 
     @property
     def models(self) -> dict[str, int]:
@@ -306,7 +316,7 @@ def _ask(bundle: Bundle, rounds: Sequence[_Round], subjects: Sequence[Subject]) 
             if one.mode == "enforce" and not one.matters(check):
                 one.spared[check.key] = "short_circuited"
             else:
-                future = _remote.submit(
+                future = _remote(bundle.workspace).submit(
                     look, one.guard.guardrail, check, subjects, bundle.panel, until
                 )
                 asked.append((one, check, future))

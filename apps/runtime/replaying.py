@@ -242,7 +242,8 @@ def _bundle_then(workspace: Workspace, decision: Decision) -> tuple[Bundle | Non
     gone += [f"the model of {slug} (its file is missing or another)" for slug in problems]
     if gone:
         return None, tuple(gone)
-    return Bundle(served.pk, tuple(guards), panel, stopped=stopped), ()
+    guarded = tuple(guards)
+    return Bundle(served.pk, guarded, panel, stopped=stopped, workspace=workspace.pk), ()
 
 
 def _guard_then(

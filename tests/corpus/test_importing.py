@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from apps.accounts.models import Role
 from apps.base import jobs
 from apps.base.jobs import Status
 from apps.base.problems import Problem
@@ -370,3 +371,30 @@ def test_another_consent_or_licence_than_the_sources_is_refused(
         importing.get_source(owner, name="s", **other)
     assert raised.value.code == "source_differs"
     assert importing.get_source(owner, name="s").may_train is False
+
+
+def test_what_came_with_a_text_elsewhere_is_not_told(owner: Any) -> None:
+    admin = factories.make_member(owner.workspace)
+    hidden = factories.make_policy(admin, "hidden")
+    row = {"output": "I will resign tomorrow.", "metadata": {"employee": "Jane"}, "tags": ["case"]}
+    factories.import_rows(admin, hidden, [row])
+    own = factories.make_policy(owner, "own")
+    factories.import_rows(owner, own, [{"output": row["output"]}])
+    (shown,) = factories.api(owner).get("examples?policy=own").json()["results"]
+    assert (shown["metadata"], shown["tags"]) == ({}, [])
+    page = factories.page_client(owner).get(f"/policies/own/data/{shown['id']}/")
+    assert page.status_code == 200
+    assert "Jane" not in page.content.decode()
+    (whole,) = factories.api(admin).get("examples?policy=own").json()["results"]
+    assert whole["metadata"] == {"employee": "Jane"}
+
+
+def test_annotators_are_not_told_where_a_text_comes_from(owner: Any) -> None:
+    policy = factories.make_policy(owner, "own")
+    factories.import_rows(owner, policy, [{"output": "Hello.", "metadata": {"gold": "violates"}}])
+    person = factories.make_member(owner.workspace, Role.ANNOTATOR)
+    factories.give_role(owner, policy, person, Role.ANNOTATOR)
+    api = factories.api(person)
+    (shown,) = api.get("examples?policy=own").json()["results"]
+    assert not {"metadata", "tags", "source", "external_id", "model", "occurrences"} & set(shown)
+    assert api.get("examples?policy=own&source=feedback").status_code == 403

@@ -182,3 +182,12 @@ def test_the_preview_reads_no_more_than_it_shows(tmp_path: Path) -> None:
     path.write_bytes(b"id,output\n" + b"1,x\n" * 10 + b"\xff")
     names, first = reading.columns(path, "csv", sample=3)
     assert (names, len(first)) == (["id", "output"], 3)
+
+
+@pytest.mark.parametrize("blank", [b"\n", b" \n", b'[{"output": "x"},' + b" "])
+def test_the_preview_gives_up_where_there_is_nothing(tmp_path: Path, blank: bytes) -> None:
+    file_format = "json" if blank.startswith(b"[") else "jsonl"
+    path = tmp_path / "file"
+    path.write_bytes(blank + b" " * reading.LOOKED_AT + b"\xff" * 10)
+    _, first = reading.columns(path, file_format)
+    assert len(first) == (1 if file_format == "json" else 0)

@@ -895,7 +895,7 @@ def test_a_miss_in_messages_is_reported_from_the_playground(space: Space) -> Non
     assert Incident.objects.get().text == "hi\nSwallow it."
 
 
-@pytest.mark.parametrize("lines", [[r"(?:.{100}){9}N"] * 20, [f"word{n}" for n in range(301)]])
+@pytest.mark.parametrize("lines", [[r"(?:x.{0,60}){3}z"] * 20, [f"word{n}" for n in range(301)]])
 def test_forbidden_values_are_patterns_like_others(space: Space, lines: list[str]) -> None:
     check = {"key": "calls", "kind": "tool_call", "settings": {"values": lines}}
     place = f"policies/{space.policy.slug}/guardrail"
@@ -938,3 +938,30 @@ def test_a_streams_name_is_free_again_for_the_same_words(space: Space) -> None:
     first = space.api.post("check/stream", {**body, "number": 1, "chunk": "Hello."})
     then = space.api.post("check/stream", {**body, "number": 2, "chunk": " Again.", "final": True})
     assert (first.status_code, then.status_code) == (200, 200)
+
+
+def test_two_tokens_of_a_person_have_streams_of_their_own(space: Space) -> None:
+    body = {"stream": "s", "number": 1, "chunk": "Take two"}
+    first, other = (factories.api(space.admin) for _ in range(2))
+    assert first.post("check/stream", body).status_code == 200
+    again = other.post("check/stream", {**body, "number": 2, "chunk": " tablets.", "final": True})
+    assert (again.status_code, again.json()["code"]) == (409, "out_of_turn")
+
+
+def test_patterns_within_a_schema_are_tried_like_others(space: Space) -> None:
+    slow = {"allOf": [{"pattern": "(?:x.{0,100}){9}z"}] * 5}
+    check = {"key": "shape", "kind": "json_schema", "settings": {"schema": slow}}
+    answer = space.api.put(f"policies/{space.policy.slug}/guardrail", {"checks": [check]}, **ANY)
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["pointer"] == "/checks/0/settings/schema"
+
+
+def test_patterns_within_schemas_are_counted_with_the_others(space: Space) -> None:
+    def shape(number: int) -> dict[str, Any]:
+        schema = {"allOf": [{"pattern": f"word{n}"} for n in range(101)]}
+        key = f"shape{number}"
+        return {"key": key, "kind": "json_schema", "settings": {"schema": schema}}
+
+    content = {"checks": [shape(1), shape(2)]}
+    answer = space.api.put(f"policies/{space.policy.slug}/guardrail", content, **ANY)
+    assert "At most 200 patterns" in answer.content.decode()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from apps.accounts.models import Role
 from apps.base.problems import Problem
 from apps.evidence.cases import cases_of, withdraw_case
 from apps.labeling.labels import LabelEvent, submit_label, undo_label
@@ -369,3 +370,26 @@ def test_whoever_reports_what_another_policy_did_is_not_led_to_its_incident(spac
     )
     assert answer.status_code == 302
     assert answer["Location"] == "/playground/"
+
+
+def test_a_kept_text_is_given_to_nobody_who_may_not_read_it(space: Space) -> None:
+    texts.keep_texts(space.admin, share=1.0, days=30)
+    bundles.forget()
+    decision = decided(space, MISSED)
+    stranger = factories.api(factories.make_member(space.admin.workspace, Role.OWNER))
+    place = f"decisions/{decision.pk}/feedback"
+    refused = stranger.post(place, {"verdict": "wrongly_allowed", "policy": "doses"})
+    assert (refused.status_code, refused.json()["code"]) == (400, "text_needed")
+    told = stranger.post(place, {"verdict": "wrongly_allowed", "text": MISSED, "note": "n"})
+    (opened,) = told.json()["incidents"]
+    assert set(opened) == {"id", "policy", "status", "expected"}
+
+
+def test_whoever_asked_needs_not_send_a_kept_text_again(space: Space) -> None:
+    texts.keep_texts(space.admin, share=1.0, days=30)
+    bundles.forget()
+    owner = factories.api(factories.make_member(space.admin.workspace, Role.OWNER))
+    asked = owner.post("check", {"stage": "output", "text": MISSED}).json()
+    written()
+    place = f"decisions/{asked['decision_id']}/feedback"
+    assert owner.post(place, {"verdict": "wrongly_allowed"}).status_code == 201

@@ -9,6 +9,7 @@ import random
 import re
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 
 import re2
 
@@ -19,6 +20,8 @@ MAXIMUM_PATTERN = 1_000
 _MOST_MATCHES = 200
 _LONGEST_TOGETHER = 3_000
 """Characters of all patterns, above which one automaton of all of them outgrows its memory."""
+_LARGEST_TOGETHER = 4_000
+"""Its instructions, above which one pass, which nothing ends, could take a second of the worst."""
 
 
 _MOST_SECONDS = 0.5
@@ -104,30 +107,33 @@ class Patterns:
 
 
 def worst_seconds(patterns: Sequence[str]) -> float:
-    """What the processor spends on patterns, each on the worse of two texts of its own letters.
+    """What the processor spends on patterns, each on the worst of four long texts.
 
     In disorder an automaton finds no rest: `x.{20}z` takes 0.3 ms on 64 kB of "aaa..." and 80 on x
-    and q.
+    and q. Others are slow on letters of two bytes.
     """
-    return sum(
-        max(_seconds(pattern, letters) for letters in _letters(pattern)) for pattern in patterns
-    )
+    return sum(max(_seconds(one, letters) for letters in _letters(one)) for one in patterns)
 
 
-def _letters(pattern: str) -> tuple[str, str]:
-    """The first letter of a pattern with one that is not in it, and all with that one."""
+def _letters(pattern: str) -> tuple[str, ...]:
+    """The first letter of a pattern with one that is not in it, all with that one, and others."""
     bare = _ESCAPES.sub("", pattern)
     other = next(letter for letter in _OTHERS if letter not in bare)
     every = [letter for letter in dict.fromkeys(bare) if letter not in _SIGNS] or ["a"]
-    return every[0] + other, "".join(every[:8]) + other
+    return every[0] + other, "".join(every[:8]) + other, "a", "\u00e9"
 
 
 def _seconds(pattern: str, letters: str) -> float:
     alone = Patterns([pattern], ignore_case=True)
-    text = "".join(random.Random(pattern).choices(letters, k=_TRIAL)).encode()
+    text = _disorder(letters)
     started = time.thread_time()
     alone._matches(alone._each[0], text, to_the_end=True)
     return time.thread_time() - started
+
+
+@lru_cache(maxsize=100)
+def _disorder(letters: str) -> bytes:
+    return "".join(random.Random(letters).choices(letters, k=_TRIAL)).encode()
 
 
 def _options(ignore_case: bool) -> re2.Options:
@@ -163,9 +169,10 @@ def _any_of(patterns: Sequence[str], options: re2.Options) -> re2._Regexp | None
     if sum(map(len, patterns)) > _LONGEST_TOGETHER:
         return None
     try:
-        return re2.compile("|".join(f"(?:{pattern})" for pattern in patterns).encode(), options)
+        together = re2.compile("|".join(f"(?:{one})" for one in patterns).encode(), options)
     except re2.error:
         return None
+    return together if together.programsize <= _LARGEST_TOGETHER else None
 
 
 def _code_points(encoded: bytes, spans: Sequence[Span]) -> list[Span]:

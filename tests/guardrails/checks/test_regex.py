@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from apps.base.problems import Problem
 from apps.guardrails.checks.interface import Subject
+from apps.guardrails.checks.matching import TooMuchWork, worst_seconds
 from tests.guardrails.checks.looking import built, filled, marked, refused, seconds
 from tests.hostile import attacks
 
@@ -133,3 +136,24 @@ def test_every_shared_pattern_is_refused_plainly_or_quick_on_its_attack(row: dic
         return
     for text in (attack["prefix"] + attack["pump"] * attack["n"], attack["prefix"] + pumped):
         assert seconds(look, text + attack["suffix"]) < 1.5
+
+
+@pytest.mark.parametrize("pattern", [r"x.{20}z", r"(?:x.{0,100}){9}z", r"a.{0,100}b.{0,100}c"])
+def test_what_is_slow_on_disorder_is_known_to_be(pattern: str) -> None:
+    assert worst_seconds([pattern] * 5) > 0.1
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"\b\d{3}-\d{2}-\d{4}\b", r"(?i)\btwo tablets\b", r"[\w.]+@\w+"]
+)
+def test_what_is_quick_everywhere_is_known_to_be(pattern: str) -> None:
+    assert worst_seconds([pattern] * 5) < 0.1
+
+
+def test_very_slow_ones_give_up_on_a_text() -> None:
+    evaluate = built("regex", patterns=[r"(?:x.{0,100}){9}z"] * 20)
+    text = "".join(random.Random(1).choices("xq", k=65_536))
+    started = time.thread_time()
+    with pytest.raises(TooMuchWork):
+        evaluate(Subject(text))
+    assert time.thread_time() - started < 10
