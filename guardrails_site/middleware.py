@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooLate
 from contextlib import suppress
 from functools import reduce
+from threading import BoundedSemaphore
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -43,6 +46,9 @@ JSON = frozenset({"application/json"})
 DRAINED = 2**20
 LARGEST_FORM = MAXIMUM_PACKED + 2**20
 LARGEST_UNKNOWN = 2**14
+UNKNOWN_SECONDS = 3.0
+_places = BoundedSemaphore(2)
+_readers = ThreadPoolExecutor(max_workers=64, thread_name_prefix="sign-in")
 BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 Answer = Callable[[HttpRequest], HttpResponseBase]
@@ -135,6 +141,8 @@ class InputGate:
                     # its view sends them away; nor may the CSRF check read what they send
                     request.csrf_processing_done = True  # type: ignore[attr-defined]
                     return None
+                if _is_unknown(request):
+                    _read_in_time(request)
                 if request.content_type == "application/x-www-form-urlencoded":
                     _check_utf8(request.body.replace(b"+", b" "))
                 check_form(request.POST)
@@ -159,6 +167,24 @@ class InputGate:
 def _is_unknown(request: HttpRequest) -> bool:
     """Whether nobody is signed in: who brings a token is asked for it by the route itself."""
     return not isinstance(getattr(request, "actor", None), Actor)
+
+
+def _read_in_time(request: HttpRequest) -> None:
+    """Read what somebody unknown sends, for a moment and few at once.
+
+    The server waits for a body however slowly it comes, and a few who never end would hold every
+    thread: so another thread waits.
+    """
+    if not _places.acquire(blocking=False):
+        raise Problem("Many are signing in; try again in a moment.", code="busy", status=503)
+    try:
+        _readers.submit(lambda: request.body).result(timeout=UNKNOWN_SECONDS)
+    except TooLate:
+        raise Problem(
+            "The form did not arrive in time; send it again.", code="too_slow", status=408
+        ) from None
+    finally:
+        _places.release()
 
 
 def _check_size(request: HttpRequest) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.test import Client
 
+from guardrails_site import middleware
 from guardrails_site.middleware import LARGEST_FORM, LARGEST_UNKNOWN
 from tests import factories
 
@@ -26,11 +28,13 @@ class Untouched:
     readline = read
 
 
-def send(path: str, kind: str, length: int, client: Client | None = None) -> Any:
+def send(
+    path: str, kind: str, length: int, client: Client | None = None, *, body: Any = None
+) -> Any:
     caller = client or Client(enforce_csrf_checks=True)
     caller.cookies["csrftoken"] = "a" * 32
     head = {"CONTENT_TYPE": kind, "CONTENT_LENGTH": str(length)}
-    return caller.generic("POST", path, **head, **{"wsgi.input": Untouched()})
+    return caller.generic("POST", path, **head, **{"wsgi.input": body or Untouched()})
 
 
 @pytest.mark.parametrize("kind", [FORM, MULTIPART])
@@ -52,6 +56,24 @@ def test_signing_in_takes_a_short_form_only(kind: str) -> None:
 def test_a_person_sends_no_larger_form_than_a_file_may_be() -> None:
     client = factories.page_client(factories.make_member(factories.make_workspace()))
     assert send("/password/", MULTIPART, LARGEST_FORM + 1, client).status_code == 413
+
+
+def test_who_never_ends_a_form_holds_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "UNKNOWN_SECONDS", 0.05)
+    ended = Event()
+
+    class Endless(Untouched):
+        def read(self, *_: Any) -> bytes:
+            ended.wait(30)
+            return b""
+
+        readline = read
+
+    try:
+        answers = [send("/sign-in/", FORM, 100, body=Endless()) for _ in range(4)]
+    finally:
+        ended.set()
+    assert {answer.status_code for answer in answers} == {408}
 
 
 def test_files_of_imports_are_for_their_user_alone() -> None:
