@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TooLate
 from contextlib import suppress
 from functools import reduce
-from threading import BoundedSemaphore
+from threading import Lock
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -46,9 +44,8 @@ JSON = frozenset({"application/json"})
 DRAINED = 2**20
 LARGEST_FORM = MAXIMUM_PACKED + 2**20
 LARGEST_UNKNOWN = 2**14
-UNKNOWN_SECONDS = 3.0
-_places = BoundedSemaphore(2)
-_readers = ThreadPoolExecutor(max_workers=64, thread_name_prefix="sign-in")
+READER_SECONDS = 0.25
+_reader = Lock()
 BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 Answer = Callable[[HttpRequest], HttpResponseBase]
@@ -142,7 +139,7 @@ class InputGate:
                     request.csrf_processing_done = True  # type: ignore[attr-defined]
                     return None
                 if _is_unknown(request):
-                    _read_in_time(request)
+                    _read_alone(request)
                 if request.content_type == "application/x-www-form-urlencoded":
                     _check_utf8(request.body.replace(b"+", b" "))
                 check_form(request.POST)
@@ -169,22 +166,18 @@ def _is_unknown(request: HttpRequest) -> bool:
     return not isinstance(getattr(request, "actor", None), Actor)
 
 
-def _read_in_time(request: HttpRequest) -> None:
-    """Read what somebody unknown sends, for a moment and few at once.
+def _read_alone(request: HttpRequest) -> None:
+    """Read what somebody unknown sends, one at a time.
 
     The server waits for a body however slowly it comes, and a few who never end would hold every
-    thread: so another thread waits.
+    thread: so they hold one.
     """
-    if not _places.acquire(blocking=False):
+    if not _reader.acquire(timeout=READER_SECONDS):
         raise Problem("Many are signing in; try again in a moment.", code="busy", status=503)
     try:
-        _readers.submit(lambda: request.body).result(timeout=UNKNOWN_SECONDS)
-    except TooLate:
-        raise Problem(
-            "The form did not arrive in time; send it again.", code="too_slow", status=408
-        ) from None
+        request.body  # noqa: B018
     finally:
-        _places.release()
+        _reader.release()
 
 
 def _check_size(request: HttpRequest) -> None:
