@@ -92,7 +92,7 @@ def _hold_account(workspace: Workspace, user: User) -> None:
     if not Membership.objects.filter(workspace=workspace, user=user).exists():
         raise Problem(
             "This address has an account in another workspace. Whoever runs the host can join it "
-            "to yours: manage.py join_workspace.",
+            "to yours: manage.py add_member.",
             code="account_exists",
             status=409,
         )

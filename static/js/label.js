@@ -15,10 +15,11 @@ const TOLD = "parapet-told";
 const KEYS = "parapet-keys";
 const BLUR = "parapet-blur";
 const RETRY_MILLISECONDS = 2000;
-// nobody has read an item in this time: a second click or press was meant for the one before
+// nobody has read an item in this time: the same answer again was a double click on the one before
 const UNREAD_MILLISECONDS = 250;
 
 let shownAt = performance.now();
+let last = ""; // the verdict before
 
 /* --- what this browser keeps ------------------------------------------------------------------ */
 
@@ -207,7 +208,6 @@ async function take(response) {
 function leave(url, fields) {
   const current = lease();
   if (!current || busy || bench.dataset.waiting !== undefined) return false;
-  if (performance.now() - shownAt < UNREAD_MILLISECONDS) return false;
   if (!advance()) {
     bench.dataset.waiting = "";
     lock(true);
@@ -229,11 +229,13 @@ function count(step) {
 }
 
 function answer(verdict) {
+  if (verdict === last && performance.now() - shownAt < UNREAD_MILLISECONDS) return;
   const rules = [...bench.querySelectorAll("[name=rules]:checked")].map((box) => ["rules", box.value]);
   const seconds = ((performance.now() - shownAt) / 1000).toFixed(1);
   const rationale = bench.querySelector("[name=rationale]").value;
   const fields = [["verdict", verdict], ["seconds", seconds], ["rationale", rationale], ...rules];
   if (!leave(bench.action, fields)) return;
+  last = verdict;
   count(1);
   announce(`${verdict}; next item`);
 }
@@ -259,6 +261,7 @@ async function undo() {
     const current = onScreen();
     if (current) ahead.content.replaceChildren(current);
     show(document.adoptNode(item));
+    last = ""; // it was read before
     count(-1);
     announce("Undone; the item is back");
   } catch {

@@ -286,17 +286,19 @@ def test_an_account_of_another_workspace_is_not_joined_by_an_admin(person: Any) 
 
 def test_a_command_joins_it_and_its_password_stays(person: Any) -> None:
     other = factories.make_workspace("other")
-    call_command("join_workspace", "ada@x.example", "--workspace", "other", "--role", "owner")
+    call_command("add_member", "ada@x.example", "--workspace", "other", "--role", "owner")
     assert Membership.objects.get(workspace=other).role == "owner"
     assert sign_in(Client()).status_code == 302
 
 
-def test_a_token_neither_adds_people_nor_raises_them(person: Any) -> None:
+@pytest.mark.parametrize("role", ["owner", "admin"])
+def test_a_token_makes_nobody_more_than_an_annotator(person: Any, role: str) -> None:
     api = factories.api(person, "admin")
-    added = api.post("members", {"email": "eve@x.example", "role": "admin"})
-    raised = api.patch(f"members/{person.membership_id}", {"role": "admin"})
-    assert (added.status_code, raised.status_code) == (403, 403)
-    assert Membership.objects.count() == 1
+    added = api.post("members", {"email": "eve@x.example", "role": "annotator"})
+    assert added.status_code == 201
+    raised = api.patch(f"members/{added.json()['id']}", {"role": role})
+    other = api.post("members", {"email": "mallory@x.example", "role": role})
+    assert (raised.status_code, other.status_code) == (403, 403)
 
 
 def test_whoever_is_signed_out_while_writing_keeps_the_page() -> None:

@@ -233,9 +233,10 @@ def world(site: Running) -> Iterator[World]:
             ("colleague", "annotator"),
         ):
             email = f"{name}@browser.example"
-            added = api.post("members", json={"email": email, "role": role}).json()
-            people[name] = Person(email, added["one_time_password"])
-            members[email] = added["id"]
+            said = site.manage("add_member", email, "--workspace", "browser", "--role", role)
+            people[name] = Person(email, said.splitlines()[-1])
+        for row in api.get("members").json()["results"]:
+            members[row["email"]] = row["id"]
         yield World(site, api, admin, **people, members=members)
 
 

@@ -218,6 +218,7 @@ def test_on_the_label_page(visits: Visits, world: World, hostile: list[str]) -> 
             whole += 1
             page.get_by_role("link", name="Back to labelling").click()
         before = page.locator("[data-item]").get_attribute("data-lease")
+        page.wait_for_timeout(300)  # nobody answers unread
         page.keyboard.press("u")
         page.wait_for_function(
             "lease => document.querySelector('[data-item]')?.dataset.lease !== lease", arg=before

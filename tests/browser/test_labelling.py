@@ -30,6 +30,12 @@ WATCH_SPEED = """
 """
 
 
+def read(page: Page) -> str:
+    """The text on the screen, after as long as somebody needs who does not answer unread."""
+    page.wait_for_timeout(300)
+    return text(page)
+
+
 def text(page: Page) -> str:
     return page.locator("[data-screen] .output .sample").inner_text()
 
@@ -92,7 +98,7 @@ def test_by_keyboard_alone(visits: Visits, world: World) -> None:
     expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
 
     for _ in range(6):
-        before = text(page)
+        before = read(page)
         keys.press("c")
         moved_on(page, before)
     saved(page)
@@ -207,8 +213,21 @@ def test_by_mouse(visits: Visits, world: World) -> None:
             break
         if page.locator(".verdict-complies").is_enabled():
             page.get_by_role("button", name="Complies").click()
-        page.wait_for_timeout(120)
+        page.wait_for_timeout(300)
     expect(page.locator("main")).to_contain_text("Nothing to label right now")
+
+
+def test_a_double_click_answers_one_item(visits: Visits, world: World) -> None:
+    world.policy("double", texts=10)
+    page = start(visits, world, "double")
+    before = text(page)
+    page.get_by_role("button", name="Complies").dblclick()
+    moved_on(page, before)
+    saved(page)
+    assert len(world.labels("double")) == 1
+    read(page)
+    page.keyboard.press("c")
+    wait_for(lambda: len(world.labels("double")) == 2, seconds=5)
 
 
 def test_a_closed_tab_loses_nothing(visits: Visits, world: World) -> None:
@@ -216,7 +235,7 @@ def test_a_closed_tab_loses_nothing(visits: Visits, world: World) -> None:
     page = start(visits, world, "closing")
     given = []
     for _ in range(4):
-        before = text(page)
+        before = read(page)
         given.append(before)
         page.keyboard.press("c")
         moved_on(page, before)
@@ -278,7 +297,7 @@ def test_two_tabs_at_once(visits: Visits, world: World) -> None:
     seen = set()
     for _ in range(3):
         for page in (here, there):
-            before = text(page)
+            before = read(page)
             seen.add(before)
             page.keyboard.press("c")
             moved_on(page, before)
