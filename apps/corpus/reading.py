@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import math
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -62,10 +63,8 @@ def format_of(file_name: str) -> str:
     return ending
 
 
-def rows(
-    path: Path, file_format: str, *, most: int = MAXIMUM_UNPACKED
-) -> Iterator[tuple[int, Row]]:
-    """Yield (row number, row) of a file, of its first `most` bytes.
+def rows(path: Path, file_format: str, *, most: float = math.inf) -> Iterator[tuple[int, Row]]:
+    """Yield (row number, row) of a file, or of its first `most` bytes.
 
     Row numbers count from 1 as an editor or a spreadsheet shows them: lines of JSONL, records
     of CSV with its header as row 1, elements of a JSON array.
@@ -111,7 +110,7 @@ def columns(path: Path, file_format: str, *, sample: int = 10) -> tuple[list[str
     return list(names)[:MAXIMUM_COLUMNS], first
 
 
-def _beginning(chunks: Iterator[bytes], most: int) -> Iterator[bytes]:
+def _beginning(chunks: Iterator[bytes], most: float) -> Iterator[bytes]:
     size = 0
     for chunk in chunks:
         yield chunk

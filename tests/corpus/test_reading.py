@@ -191,3 +191,11 @@ def test_the_preview_gives_up_where_there_is_nothing(tmp_path: Path, blank: byte
     path.write_bytes(blank + b" " * reading.LOOKED_AT + b"\xff" * 10)
     _, first = reading.columns(path, file_format)
     assert len(first) == (1 if file_format == "json" else 0)
+
+
+def test_an_import_reads_on_where_the_preview_stops(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    row = b'{"output": "' + b"x" * 2**19 + b'"}\n'
+    path.write_bytes(row * 12)
+    assert len(list(reading.rows(path, "jsonl"))) == 12
+    assert len(list(reading.rows(path, "jsonl", most=reading.LOOKED_AT))) < 12
