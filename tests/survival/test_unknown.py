@@ -83,7 +83,7 @@ def test_who_never_ends_a_form_holds_one_thread() -> None:
 def test_files_of_imports_are_for_their_user_alone() -> None:
     admin = factories.make_member(factories.make_workspace())
     policy = factories.make_policy(admin)
-    factories.upload(admin, policy, b'{"output": "hello"}')
-    files = [path for path in Path(settings.UPLOAD_DIR).iterdir() if path.is_file()]
+    job = factories.upload(admin, policy, b'{"output": "hello"}')
+    files = [*Path(settings.UPLOAD_DIR).glob(f"*{job.pk}*")]
     assert files
     assert {path.stat().st_mode & 0o077 for path in files} == {0}
