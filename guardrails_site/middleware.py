@@ -134,11 +134,11 @@ class InputGate:
                 _check_media_type(request, view)
             if request.content_type in FORMS and request.method == "POST":
                 _check_size(request)
-                if _is_unknown(request) and not getattr(view, "reads_unknown", False):
-                    # its view sends them away; nor may the CSRF check read what they send
-                    request.csrf_processing_done = True  # type: ignore[attr-defined]
-                    return None
                 if _is_unknown(request):
+                    if not getattr(view, "reads_unknown", False):
+                        # its view sends them away; nor may the CSRF check read what they send
+                        request.csrf_processing_done = True  # type: ignore[attr-defined]
+                        return None
                     _read_alone(request)
                 if request.content_type == "application/x-www-form-urlencoded":
                     _check_utf8(request.body.replace(b"+", b" "))
@@ -183,9 +183,8 @@ def _read_alone(request: HttpRequest) -> None:
 def _check_size(request: HttpRequest) -> None:
     """Refuse a form that is too large before anything of it is read, or written to a disk."""
     length = request.META.get("CONTENT_LENGTH") or "0"
-    most = LARGEST_UNKNOWN if _is_unknown(request) else LARGEST_FORM
-    of_token = "Authorization" in request.headers
-    if length.isdecimal() and int(length) > (LARGEST_FORM if of_token else most):
+    named = "Authorization" in request.headers or not _is_unknown(request)
+    if length.isdecimal() and int(length) > (LARGEST_FORM if named else LARGEST_UNKNOWN):
         raise Problem("This is too large to be sent as a form.", code="too_large", status=413)
 
 

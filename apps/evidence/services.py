@@ -89,8 +89,11 @@ def _refreshed(policy: Policy) -> Evaluation | None:
         return None
     seen = newest(policy)
     audit = Label.objects.filter(policy=policy, stream=Stream.AUDIT)
-    same_rules = seen and seen.policy_version_id == policy.current_version_id
-    if seen and same_rules and not audit.filter(sequence__gt=seen.watermark).exists():
+    if (
+        seen
+        and seen.policy_version_id == policy.current_version_id
+        and not audit.filter(sequence__gt=seen.watermark).exists()
+    ):
         return seen
     return evaluate(policy, version)
 

@@ -31,12 +31,11 @@ from apps.guardrails.checks.interface import (
     Subject,
     wrong,
 )
-from apps.guardrails.checks.matching import PatternRefused, Patterns, TooMuchWork
+from apps.guardrails.checks.matching import MOST_SECONDS, PatternRefused, Patterns, TooMuchWork
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _MOST_STEPS = 40_000
 """Keywords that are looked at for a text: about half a second."""
-_MOST_SECONDS = 0.5
 _FENCE = "```"
 _LONGEST_PATH = 120
 _steps = threading.local()
@@ -71,7 +70,7 @@ class Schema:
         Raises:
             TooMuchWork: when that is too much of it.
         """
-        _steps.left, _steps.until = _MOST_STEPS, time.thread_time() + _MOST_SECONDS
+        _steps.left, _steps.until = _MOST_STEPS, time.thread_time() + MOST_SECONDS
         try:
             error = next(self._validator.iter_errors(value), None)
         except (RecursionError, OverflowError, Unresolvable):

@@ -22,9 +22,8 @@ _LONGEST_TOGETHER = 3_000
 """Characters of all patterns, above which one automaton of all of them outgrows its memory."""
 _LARGEST_TOGETHER = 4_000
 """Its instructions, above which one pass, which nothing ends, could take a second of the worst."""
-
-
-_MOST_SECONDS = 0.5
+MOST_SECONDS = 0.5
+"""Of the processor, for one text."""
 _TRIAL = 32_768
 _SIGNS = "\\^$.|?*+()[]{}"
 _OTHERS = "qjxyzw~#%&@!0123456789" + "".join(map(chr, range(0x100, 0x100 + MAXIMUM_PATTERN)))
@@ -80,7 +79,7 @@ class Patterns:
         if self._any is not None and self._any.search(encoded) is None:
             return []
         hits = []
-        until = time.thread_time() + _MOST_SECONDS
+        until = time.thread_time() + MOST_SECONDS
         for number, pattern in enumerate(self._each):
             if time.thread_time() > until:
                 raise TooMuchWork
