@@ -5,7 +5,7 @@ somewhere in 30 kB of good texts. Prints how often it is caught where 5 % of goo
 traffic and length are stopped: alone, in the long text as it is served, and in the long text scored
 whole, and cut exactly where its pieces were joined, which no one knows of a real text; how often a
 long text is stopped for a good text of the set in its place; and what the threshold does that a
-retrain would choose.
+retrain would choose, to texts of which a third or all violate as well.
 
     python bench/long_texts.py FOLDER [--sets openai_moderation_sexual xstest_refusal ...]
         [--seeds 3]                 # how often each set is cut in two
@@ -67,12 +67,17 @@ def trained(rows: Sequence[Row]) -> Model:
     chosen = threshold.choose(
         calibration.apply_sigmoid(learned.scores, slope, offset), violates, threshold.Targets(RATE)
     )
-    exponent = long_texts.exponent(
-        learned.folds, ~violates, lambda rows: [texts[row] for row in rows], slope=slope, seed=1
+    length = long_texts.learn(
+        learned.folds,
+        ~violates,
+        lambda rows: [texts[row] for row in rows],
+        slope=slope,
+        offset=offset,
+        seed=1,
     )
     linear = learned.linear
     return Model(
-        learned.idf, linear.weights, linear.intercept, slope, offset, chosen.threshold, exponent
+        learned.idf, linear.weights, linear.intercept, slope, offset, chosen.threshold, *length
     )
 
 
@@ -91,11 +96,11 @@ def cut(rows: Sequence[Row], draw: random.Random, size: int) -> tuple[list[Row],
     return ordered[:size], ordered[size:]
 
 
-def long_text(good: list[str], draw: random.Random, inside: str = "") -> list[str]:
-    """The parts of about 30 kB of good texts, in any order, with a text somewhere between them."""
+def long_text(texts: list[str], draw: random.Random, inside: str = "") -> list[str]:
+    """The parts of about 30 kB of texts, in any order, with another somewhere between them."""
     parts: list[str] = []
     while sum(map(len, parts)) < LENGTH:
-        parts.append(draw.choice(good))
+        parts.append(draw.choice(texts))
     if inside:
         parts.insert(draw.randrange(len(parts) + 1), inside)
     return parts
@@ -146,8 +151,11 @@ def one(
     good_parts = [long_text(fill, draw) for _ in range(MOST)]
     bad_parts = [long_text(fill, draw, text) for text in bad]
     instead = [long_text(fill, draw, draw.choice(good)) for _ in range(MOST)]
-    long_good, long_bad, long_instead = (
-        [between.join(each) for each in all_of] for all_of in (good_parts, bad_parts, instead)
+    third = [long_text(draw.choices(bad, k=100) + draw.choices(fill, k=200), draw) for _ in bad]
+    throughout = [long_text(bad, draw) for _ in bad]
+    long_good, long_bad, long_instead, long_third, long_throughout = (
+        [between.join(each) for each in all_of]
+        for all_of in (good_parts, bad_parts, instead, third, throughout)
     )
     alone_good, alone_bad = judges.score(single)[:, 0], judges.score(bad)[:, 0]
     served_good, served_bad = judges.score(long_good)[:, 0], judges.score(long_bad)[:, 0]
@@ -167,12 +175,17 @@ def one(
         "good in 30 kB": float(np.mean(served_good >= line)),
         "bad alone": float(np.mean(alone_bad >= line)),
         "bad in 30 kB": float(np.mean(served_bad >= line)),
+        "a third bad": float(np.mean(judges.score(long_third)[:, 0] >= line)),
+        "bad throughout": float(np.mean(judges.score(long_throughout)[:, 0] >= line)),
     }
     told = ", ".join(f"{where} {share:.2f}" for where, share in shares.items())
     stopped = ", ".join(f"{where} {share:.2f}" for where, share in at_threshold.items())
     print(f"{name}: caught where {RATE:.0%} are stopped: {told}")
-    exponent = judges.models[name].length_exponent
-    print(f"  at its threshold stopped: {stopped} (exponent {exponent:.2f})")
+    model = judges.models[name]
+    print(
+        f"  at its threshold stopped: {stopped} "
+        f"(exponent {model.length_exponent:.2f}, level {model.length_level:.1f})"
+    )
     return shares | at_threshold
 
 

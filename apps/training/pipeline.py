@@ -129,6 +129,7 @@ def _fit(run: TrainingRun, frozen: Frozen) -> ModelVersion:
     probabilities = calibration.apply_sigmoid(learned.scores, slope, offset)
     choice = threshold.choose(probabilities[random], frozen.violates[random], _targets(policy))
     _say(run, 0.85, "looking at held-out texts as parts of long ones")
+    length = _long_texts(run, frozen, learned, random, slope=slope, offset=offset)
     model = Model(
         idf=learned.idf,
         weights=learned.linear.weights,
@@ -136,7 +137,8 @@ def _fit(run: TrainingRun, frozen: Frozen) -> ModelVersion:
         slope=slope,
         offset=offset,
         threshold=choice.threshold,
-        length_exponent=_length_exponent(run, frozen, learned, random, slope),
+        length_exponent=length.exponent,
+        length_level=length.level,
         extractor_version=features.EXTRACTOR_VERSION,
     )
     _say(run, 0.9, "writing the model")
@@ -158,7 +160,8 @@ def _fit(run: TrainingRun, frozen: Frozen) -> ModelVersion:
         **chosen,
         report={
             **_report(frozen, probabilities, random, slope, offset),
-            "length_exponent": model.length_exponent,
+            "length_exponent": length.exponent,
+            "length_level": length.level,
             "refusal": _refusal(learned.linear.converged, slope),
             # what a threshold chosen by hand gives way to
             "choice": chosen,
@@ -190,18 +193,20 @@ def _learn(run: TrainingRun, frozen: Frozen, texts: features.Counts) -> classifi
         ) from None
 
 
-def _length_exponent(
+def _long_texts(
     run: TrainingRun,
     frozen: Frozen,
     learned: classifier.Learned,
     random: NDArray[np.bool_],
+    *,
     slope: float,
-) -> float:
+    offset: float,
+) -> long_texts.Length:
     def read(rows: NDArray[np.intp]) -> list[str]:
         return beginnings([frozen.rows[row].example for row in rows], LONG)
 
-    return long_texts.exponent(
-        learned.folds, random & ~frozen.violates, read, slope=slope, seed=run.seed
+    return long_texts.learn(
+        learned.folds, random & ~frozen.violates, read, slope=slope, offset=offset, seed=run.seed
     )
 
 

@@ -25,6 +25,7 @@ MODEL = Model(
     offset=-0.3,
     threshold=0.42,
     length_exponent=0.6,
+    length_level=-2.5,
 )
 GOOD = artifact.to_bytes(MODEL)
 METADATA = json.loads(np.load(io.BytesIO(GOOD))["metadata"].tobytes())
@@ -34,18 +35,37 @@ def test_round_trip() -> None:
     model = artifact.from_bytes(GOOD, sha256=artifact.digest(GOOD))
     assert np.array_equal(model.idf, MODEL.idf)
     assert np.array_equal(model.weights, MODEL.weights)
-    numbers = ("intercept", "slope", "offset", "threshold", "length_exponent", "extractor_version")
+    numbers = (
+        "intercept",
+        "slope",
+        "offset",
+        "threshold",
+        "length_exponent",
+        "length_level",
+        "extractor_version",
+    )
     assert all(getattr(model, name) == getattr(MODEL, name) for name in numbers)
     assert artifact.to_bytes(model) == GOOD, "the same model, the same bytes"
     assert len(artifact.digest(GOOD)) == 64
 
 
-def test_a_model_of_format_1_takes_the_pieces_of_a_long_text_as_independent() -> None:
-    older = {**METADATA, "format": "parapet model 1"}
-    del older["length_exponent"]
+@pytest.mark.parametrize(
+    ("format", "without", "exponent"),
+    [
+        ("parapet model 1", ["length_exponent", "length_level"], 1),
+        ("parapet model 2", ["length_level"], MODEL.length_exponent),
+    ],
+)
+def test_a_model_of_an_older_format_holds_in_full_against_a_long_text_what_it_did(
+    format: str, without: list[str], exponent: float
+) -> None:
+    older = {**METADATA, "format": format}
+    for name in without:
+        del older[name]
     data = npz(metadata=np.frombuffer(json.dumps(older).encode(), np.uint8))
     model = artifact.from_bytes(data, sha256=artifact.digest(data))
-    assert (model.length_exponent, model.threshold) == (1, MODEL.threshold)
+    assert (model.length_exponent, model.length_level) == (exponent, artifact.NOTHING_EASIER)
+    assert model.threshold == MODEL.threshold
 
 
 def test_numpy_can_read_it_without_pickle() -> None:
@@ -152,7 +172,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "infinite IDF": (lambda: npz(idf=with_value(MODEL.idf, np.inf)), "finite"),
     "future extractor": (lambda: described(extractor_version=2), "extractor version 2"),
     "extractor version True": (lambda: described(extractor_version=True), "extractor version"),
-    "other format": (lambda: described(format="parapet model 3"), "another format"),
+    "other format": (lambda: described(format="parapet model 4"), "another format"),
     "extra metadata": (lambda: described(more=1), "expected names"),
     "NaN slope": (lambda: described(slope=float("nan")), "finite"),
     "text slope": (lambda: described(slope="1"), "not a number"),

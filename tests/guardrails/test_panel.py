@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from apps.guardrails.learning import artifact, features
-from apps.guardrails.learning.panel import LINE, LONG, PARAGRAPH, STEP, WINDOW, Panel, pieces
+from apps.guardrails.learning.panel import (
+    LINE,
+    LONG,
+    PARAGRAPH,
+    STEP,
+    WINDOW,
+    Panel,
+    pieces,
+    together,
+)
 
 WORDS = ["sea", "walk", "bread", "stone", "river", "light", "paper", "table", "winter", "green"]
 
@@ -121,11 +130,53 @@ def test_a_line_longer_than_two_windows_is_seen_through_windows() -> None:
     assert max(map(len, pieces("a" * LONG + "\n" + "b" * LONG))) == WINDOW
 
 
+LONG_TEXT = text(2, 2 * LONG)
+
+
+def margins(one: artifact.Model) -> tuple[float, list[float]]:
+    """The log odds of the whole of LONG_TEXT, and of its pieces."""
+    each = Panel({"a": one})._margins(features.extract([LONG_TEXT, *pieces(LONG_TEXT)]))
+    whole, *parts = each[:, 0].tolist()
+    return whole, parts
+
+
+def log_odds(one: artifact.Model) -> float:
+    c = Panel({"a": one}).score([LONG_TEXT])[0, 0]
+    return math.log(c / (1 - c))
+
+
 @pytest.mark.parametrize("exponent", [1.0, 0.4])
-def test_a_long_text_has_the_highest_odds_of_its_pieces_shared_out(exponent: float) -> None:
-    panel = Panel({"a": replace(model(1), length_exponent=exponent)})
-    long = text(2, 2 * LONG)
-    through = pieces(long)
-    (whole,), *parts = panel._margins(features.extract([long, *through])).tolist()
-    highest = max(whole, *(margin for (margin,) in parts)) - exponent * math.log(1 + len(through))
-    assert panel.score([long])[0, 0] == pytest.approx(1 / (1 + math.exp(-highest)))
+def test_a_long_text_has_the_odds_of_its_pieces_shared_out(exponent: float) -> None:
+    one = replace(model(1), length_exponent=exponent)
+    whole, parts = margins(one)
+    shared = math.log(1 + len(parts))
+    combined = math.log(sum(math.exp(2 * margin) for margin in parts)) / 2
+    expected = max(whole - shared, combined - exponent * shared)
+    assert log_odds(one) == pytest.approx(expected)
+
+
+def test_the_whole_alone_stops_a_long_text_too() -> None:
+    one = replace(model(1), weights=np.zeros(features.COLUMNS, np.float32), length_exponent=1.0)
+    panel = Panel({"a": one})
+    whole, few = np.array([[9.0], [-9.0], [-9.0]]), np.array([[-9.0]] * 3)
+    assert panel._long(whole) == pytest.approx(9 - math.log(3))
+    assert panel._long(few) < -9
+
+
+def test_a_long_text_easier_than_labelled_ones_pays_less_and_never_less_than_nothing() -> None:
+    one = replace(model(1), length_exponent=1.0)
+    _, parts = margins(one)
+    easy = sorted(parts)[int(0.9 * (len(parts) - 1))]
+    in_full = log_odds(one)
+    by_one, by_all = (log_odds(replace(one, length_level=easy + more)) for more in (1, 1000))
+    assert log_odds(replace(one, length_level=easy - 1)) == pytest.approx(in_full)
+    assert by_one == pytest.approx(in_full + 1)
+    assert by_all == pytest.approx(in_full + math.log(1 + len(parts)))
+
+
+def test_one_piece_among_many_counts_as_itself_and_many_alike_count_for_more() -> None:
+    one, many = np.full((100, 1), -9.0), np.full((100, 1), 2.0)
+    one[7] = 2.0
+    assert together(one) == pytest.approx(2, abs=1e-6)
+    assert together(many) == pytest.approx(2 + math.log(100) / 2)
+    assert np.isfinite(together(np.array([[1e6], [-1e6]]))).all()

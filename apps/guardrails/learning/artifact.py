@@ -27,11 +27,15 @@ from apps.guardrails.learning import calibration, features
 MAXIMUM_BYTES = 200 * 2**20
 """Cap on a model's file, and on what it says it unpacks to."""
 
-_FORMAT = "parapet model 2"
-_NUMBERS = ("intercept", "slope", "offset", "threshold", "length_exponent")
+_FORMAT = "parapet model 3"
+_NUMBERS = ("intercept", "slope", "offset", "threshold", "length_exponent", "length_level")
 _METADATA_KEYS = {"format", "extractor_version", *_NUMBERS}
-# format 1 had no exponent: as with 1 of today
-_OLDER = {"format": "parapet model 1", "length_exponent": 1.0}
+NOTHING_EASIER = -1e9
+# what older formats had not, as the number of today that says the same
+_OLDER: dict[str, dict[str, Any]] = {
+    "parapet model 1": {"length_exponent": 1.0, "length_level": NOTHING_EASIER},
+    "parapet model 2": {"length_level": NOTHING_EASIER},
+}
 _MEMBERS = ("idf.npy", "weights.npy", "metadata.npy")
 _MAXIMUM_METADATA = 4096
 _OLDEST_DATE = (1980, 1, 1, 0, 0, 0)
@@ -58,6 +62,8 @@ class Model:
     slope, offset: of the calibration; the slope is positive for a model that may be served.
     threshold: in (0, 1]; a text is flagged when c >= threshold, and 1 flags nothing.
     length_exponent: in [0, 1]; the odds of a long text's n pieces are divided by n to this power.
+    length_level: the log odds that most pieces of a good long text lie below; easier long texts
+        have less to pay for their n. NOTHING_EASIER: all pay in full.
     extractor_version: features.EXTRACTOR_VERSION when it was trained.
     """
 
@@ -68,6 +74,7 @@ class Model:
     offset: float
     threshold: float
     length_exponent: float = 1.0
+    length_level: float = NOTHING_EASIER
     extractor_version: int = features.EXTRACTOR_VERSION
 
 
@@ -192,8 +199,8 @@ def _metadata(array: NDArray[np.uint8]) -> dict[str, Any]:
         metadata = json.loads(array.tobytes())
     except (ValueError, RecursionError) as error:
         raise ArtifactRefused("The model's metadata is not JSON.") from error
-    if isinstance(metadata, dict) and metadata.get("format") == _OLDER["format"]:
-        metadata = {**_OLDER, **metadata, "format": _FORMAT}
+    if isinstance(metadata, dict) and str(metadata.get("format")) in _OLDER:
+        metadata = {**_OLDER[metadata["format"]], **metadata, "format": _FORMAT}
     if not isinstance(metadata, dict) or metadata.keys() != _METADATA_KEYS:
         raise ArtifactRefused("The model's metadata has not the expected names.")
     if metadata.pop("format") != _FORMAT:

@@ -1,7 +1,8 @@
 """How much a long text's number of pieces is held against it, learnt from texts held out.
 
-The odds of each of a long text's n pieces are divided by n ** exponent (panel.py). The exponent is
-what would make good texts of 10 kB score as good single ones do, at the top, where thresholds lie.
+The odds of a long text's n pieces are divided by n ** exponent, and by less where most of them lie
+below the level of those that were labelled (panel.py). The exponent is what would make good texts
+of 10 kB score as good single ones do, at the top, where thresholds lie.
 That is an aim: few of the held-out texts set the highest pieces, and it is not let go above 1;
 longer texts may be stopped somewhat more or less often.
 Imports the classifier: for workers only.
@@ -10,14 +11,24 @@ Imports the classifier: for workers only.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from apps.guardrails.learning import features
+from apps.guardrails.learning import features, panel
+from apps.guardrails.learning.artifact import NOTHING_EASIER
 from apps.guardrails.learning.classifier import Fold
-from apps.guardrails.learning.panel import LINE, LONG, PARAGRAPH, STEP, WINDOW, pieces
+from apps.guardrails.learning.panel import (
+    LINE,
+    LONG,
+    MOST_OF,
+    PARAGRAPH,
+    STEP,
+    WINDOW,
+    pieces,
+)
 
 READ = 500
 """Held-out good texts that are read for a fold, each cut at LONG code points."""
@@ -26,7 +37,7 @@ MOST = 100_000
 NEAR = 10_000
 """Code points of the long texts whose highest piece is compared with single texts."""
 LEAST = 150
-"""Good texts below which the top of their scores is not known well enough: the exponent is 1."""
+"""Good texts below which the top of their scores is not known well enough: all pay in full."""
 LOWEST, INDEPENDENT = 0.3, 1.0
 """Not below 0.3: traffic has long texts of more kinds than were labelled."""
 _TOP = (0.8, 0.85, 0.9, 0.95)
@@ -37,49 +48,70 @@ RECIPE = {
     "long_text_code_points": MOST,
     "long_text_near": NEAR,
     "long_text_quantiles": list(_TOP),
+    "long_text_most": MOST_OF,
 }
-"""What the exponent depends on besides the data; JSON-able."""
+"""What they depend on besides the data; JSON-able."""
 
 
-def exponent(
+class Length(NamedTuple):
+    """What a model holds against a long text.
+
+    exponent: in [0.3, 1], of the number of pieces that its odds are divided by.
+    level: the calibrated log odds that most pieces of a good long text lie below.
+    """
+
+    exponent: float
+    level: float
+
+
+IN_FULL = Length(INDEPENDENT, NOTHING_EASIER)
+
+
+def learn(
     folds: Sequence[Fold],
     good: NDArray[np.bool_],
     read: Callable[[NDArray[np.intp]], list[str]],
     *,
     slope: float,
+    offset: float,
     seed: int,
-) -> float:
-    """The exponent for a model of these folds, in [0.3, 1].
+) -> Length:
+    """The exponent and the level for a model of these folds.
 
     The good texts that a fold held out are joined and looked at piece by piece by the classifier
-    that has not seen them. The maxima over as many neighbouring pieces as 10 kB have are long
-    texts' scores; the exponent is by how much their upper quantiles lie above those of the texts
-    themselves, in calibrated log odds, divided by the log of how many pieces these are.
+    that has not seen them. As many neighbouring pieces as 10 kB have make a long text. The exponent
+    is by how much the upper quantiles of long texts lie above those of the texts themselves, in
+    calibrated log odds, divided by the log of how many pieces these are; the level is the median of
+    what most pieces of a long text do not lie above.
 
     Args:
         good: which of the rows that calibrate comply, (rows).
         read: the texts of the rows with these numbers, or their first LONG code points.
-        slope: of the calibration.
+        slope, offset: of the calibration.
     """
     draw = np.random.default_rng(seed)
     alone = np.concatenate([fold.scores[good[fold.rows]] for fold in folds])
     if len(alone) < LEAST:
-        return INDEPENDENT
+        return IN_FULL
     joined = []
     for fold in folds:
         rows = draw.permutation(fold.rows[good[fold.rows]])[:READ]
         joined.append(_long(read(rows), draw))
     each = [pieces(text) for text in joined]
     near = sum(map(len, each)) * NEAR // max(1, sum(map(len, joined)))
-    maxima = [
-        sliding_window_view(fold.score(features.extract(here)), near).max(axis=1)
+    long = [
+        sliding_window_view(slope * fold.score(features.extract(here)) + offset, near).T
         for fold, here in zip(folds, each, strict=True)
         if len(here) >= near > 1
     ]
-    if not maxima:
-        return INDEPENDENT
-    higher = np.quantile(np.concatenate(maxima), _TOP) - np.quantile(alone, _TOP)
-    return float(np.clip(slope * higher.mean() / np.log(near), LOWEST, INDEPENDENT))
+    if not long:
+        return IN_FULL
+    scores = np.concatenate([panel.together(margins) for margins in long])
+    higher = np.quantile(scores, _TOP) - np.quantile(slope * alone + offset, _TOP)
+    return Length(
+        float(np.clip(higher.mean() / np.log(near), LOWEST, INDEPENDENT)),
+        float(np.median(np.concatenate([panel.most(margins) for margins in long]))),
+    )
 
 
 def _long(texts: Sequence[str], draw: np.random.Generator) -> str:

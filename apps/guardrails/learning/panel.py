@@ -4,11 +4,13 @@ A violation in one paragraph of a long text hardly moves the score of the whole.
 scored whole, in its paragraphs and lines, as whoever wrote it has cut it, and in overlapping
 windows, wherever these end. It has more chances to be stopped than a short one: if it violates as
 often, then each of the n texts that are looked at violates 1/n as often, so by Bayes' rule the odds
-of each are those of its c divided by n. How high the highest of n lies depends on how alike they
-are and how their scores fall off, so each model divides by n to a power of its own (long_texts.py),
-at which good texts of 10 kB are meant to be stopped as often as short ones (bench/long_texts.py
-prints what becomes of 30 kB). The whole is one of the n: a classifier that has learnt from short
-texts may take any long one for a violation.
+of each are those of its c divided by n. How high the pieces of good texts lie together depends on
+how alike they are and how their scores fall off, so each model divides by n to a power of its own
+(long_texts.py), at which good texts of 10 kB are meant to be stopped as often as short ones
+(bench/long_texts.py prints what becomes of 30 kB). Most texts are easier than those that people
+label: where nine in ten pieces lie below what such pieces do in the labelled ones, the power's
+price falls by as much, down to nothing. The whole is divided by n itself: a classifier that has
+learnt from short texts may take any long one for a violation.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ STEP = 400
 PARAGRAPH, LINE = 32, 64
 """Code points below which a paragraph or a line is looked at together with the next: good texts
 would be stopped for the short lines of their lists."""
+MOST_OF = 0.9
+"""The share of a long text's pieces that tells how easy it is."""
 
 Span = tuple[int, int]
 
@@ -53,16 +57,29 @@ class Panel:
         self._slopes = np.array([model.slope for model in each])
         self._offsets = np.array([model.offset for model in each])
         self._exponents = np.array([model.length_exponent for model in each])
+        self._levels = np.array([model.length_level for model in each])
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """c of each text by each model, in [0, 1]; (texts, models)."""
         each = [[text, *pieces(text)] for text in texts]
-        numbers = np.array(list(map(len, each)), np.int64)
         margins = self._margins(features.extract(list(chain.from_iterable(each))))
         if len(margins) > len(texts):
-            margins -= np.log(numbers).repeat(numbers)[:, None] * self._exponents
-            margins = np.maximum.reduceat(margins, numbers.cumsum() - numbers, axis=0)
+            ends = list(accumulate(map(len, each)))
+            margins = np.array(
+                [self._long(margins[start:end]) for start, end in pairwise([0, *ends])]
+            )
         return _sigmoid(margins)
+
+    def _long(self, margins: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The log odds of a text by each model, from those of the whole and of its pieces."""
+        whole, parts = margins[0], margins[1:]
+        if not len(parts):
+            return whole
+        shared = np.log(len(margins))
+        easier = np.maximum(self._levels - most(parts), 0)
+        price = np.maximum(self._exponents * shared - easier, 0)
+        combined: NDArray[np.float64] = np.maximum(whole - shared, together(parts) - price)
+        return combined
 
     def _margins(self, counts: features.Counts) -> NDArray[np.float64]:
         """The calibrated log odds of each row by each model."""
@@ -84,6 +101,24 @@ class Panel:
         length = (damped * damped) @ rows[:, 0]
         dot = (damped @ rows[:, 1]).astype(np.float64)
         return np.divide(dot, np.sqrt(length), out=np.zeros_like(dot), where=length > 0)
+
+
+def together(margins: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One log odds of many (first axis): the root of the sum of the squares of the odds.
+
+    That of one violation among many good pieces is its own, that of n alike half of log n more.
+    """
+    highest = margins.max(axis=0)
+    squares = np.exp(2 * (margins - highest)).sum(axis=0)
+    combined: NDArray[np.float64] = highest + np.log(squares) / 2
+    return combined
+
+
+def most(margins: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What MOST_OF the pieces (first axis) do not lie above."""
+    place = int(MOST_OF * (len(margins) - 1))
+    found: NDArray[np.float64] = np.partition(margins, place, axis=0)[place]
+    return found
 
 
 def pieces(text: str) -> list[str]:
