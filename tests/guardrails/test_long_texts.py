@@ -8,7 +8,6 @@ import pytest
 from apps.guardrails.learning import calibration, classifier, features, long_texts
 from apps.guardrails.learning.artifact import Model
 from apps.guardrails.learning.long_texts import IN_FULL, INDEPENDENT, LOWEST
-from apps.guardrails.learning.long_texts import learn as learn_length
 from apps.guardrails.learning.panel import Panel
 
 NEUTRAL = [f"{first}{last}" for first in ("ba", "ko", "mi", "tu", "re") for last in "lmnprstvxz"]
@@ -38,22 +37,32 @@ def learn(count: int) -> tuple[list[str], np.ndarray, classifier.Learned]:
     )
 
 
+def length(
+    learned: tuple[list[str], np.ndarray, classifier.Learned],
+    *,
+    slope: float = 1.0,
+    offset: float = 0.0,
+    seed: int = 1,
+    text: str | None = None,
+) -> long_texts.Length:
+    """What is learnt of long texts; as if all texts were this one, where one is given."""
+    texts, violates, it = learned
+
+    def read(rows: np.ndarray) -> list[str]:
+        return [texts[row] if text is None else text for row in rows]
+
+    return long_texts.learn(it.folds, ~violates, read, slope=slope, offset=offset, seed=seed)
+
+
 @pytest.fixture(scope="module")
 def learned() -> tuple[list[str], np.ndarray, classifier.Learned]:
     return learn(1_000)
 
 
 def test_good_long_texts_are_stopped_about_as_often_as_good_single_ones(learned) -> None:
-    texts, violates, it = learned
+    _, violates, it = learned
     slope, offset = calibration.fit_sigmoid(it.scores, violates)
-    found, _ = learn_length(
-        it.folds,
-        ~violates,
-        lambda rows: [texts[row] for row in rows],
-        slope=slope,
-        offset=offset,
-        seed=1,
-    )
+    found = length(learned, slope=slope, offset=offset).exponent
     fresh, bad = corpus(3_000, seed=2)
     good = [text for text, is_bad in zip(fresh, bad, strict=True) if not is_bad]
     long = [" ".join(good[start : start + 16]) for start in range(0, len(good) - 16, 16)]
@@ -78,7 +87,7 @@ def test_only_good_texts_that_a_fold_held_out_are_read_and_not_all_of_many(learn
         reads.append(rows)
         return [texts[row] for row in rows]
 
-    learn_length(it.folds, ~violates, read, slope=1.0, offset=0.0, seed=1)
+    long_texts.learn(it.folds, ~violates, read, slope=1.0, offset=0.0, seed=1)
     for rows, fold in zip(reads, it.folds, strict=True):
         assert not violates[rows].any()
         assert set(rows) <= set(fold.rows)
@@ -87,15 +96,7 @@ def test_only_good_texts_that_a_fold_held_out_are_read_and_not_all_of_many(learn
 
 @pytest.mark.parametrize("slope", [0.0, -2.0, 1e9])
 def test_the_exponent_stays_in_its_range_whatever_the_calibration(learned, slope) -> None:
-    texts, violates, it = learned
-    found = learn_length(
-        it.folds,
-        ~violates,
-        lambda rows: [texts[row] for row in rows],
-        slope=slope,
-        offset=0.5,
-        seed=1,
-    )
+    found = length(learned, slope=slope, offset=0.5)
     assert LOWEST <= found.exponent <= INDEPENDENT
     assert np.isfinite(found.level)
 
@@ -107,34 +108,17 @@ def test_with_few_good_texts_the_pieces_count_as_independent_and_no_text_as_easi
     def read(rows: np.ndarray) -> list[str]:
         raise AssertionError("nothing is read")
 
-    assert learn_length(it.folds, few, read, slope=1.0, offset=0.0, seed=1) == IN_FULL
+    assert long_texts.learn(it.folds, few, read, slope=1.0, offset=0.0, seed=1) == IN_FULL
 
 
 @pytest.mark.parametrize("text", ["", "x", " \n", "word " * 30_000])
 def test_any_texts_give_an_exponent_the_same_each_time(learned, text: str) -> None:
-    _, violates, it = learned
-    one, again = (
-        learn_length(
-            it.folds, ~violates, lambda rows: [text] * len(rows), slope=1.0, offset=0.0, seed=1
-        )
-        for _ in range(2)
-    )
+    one, again = (length(learned, text=text) for _ in range(2))
     assert one == again
     assert LOWEST <= one.exponent <= INDEPENDENT
     assert np.isfinite(one.level)
 
 
 def test_which_texts_were_drawn_hardly_matters(learned) -> None:
-    texts, violates, it = learned
-    found = [
-        learn_length(
-            it.folds,
-            ~violates,
-            lambda rows: [texts[n] for n in rows],
-            slope=0.5,
-            offset=0.0,
-            seed=seed,
-        )
-        for seed in range(5)
-    ]
+    found = [length(learned, slope=0.5, seed=seed) for seed in range(5)]
     assert (np.std(found, axis=0) < [0.05, 0.1]).all()

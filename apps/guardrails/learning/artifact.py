@@ -31,6 +31,7 @@ _FORMAT = "parapet model 3"
 _NUMBERS = ("intercept", "slope", "offset", "threshold", "length_exponent", "length_level")
 _METADATA_KEYS = {"format", "extractor_version", *_NUMBERS}
 NOTHING_EASIER = -1e9
+"""Log odds that nothing lies below."""
 # what older formats had not, as the number of today that says the same
 _OLDER: dict[str, dict[str, Any]] = {
     "parapet model 1": {"length_exponent": 1.0, "length_level": NOTHING_EASIER},

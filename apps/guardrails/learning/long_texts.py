@@ -3,7 +3,7 @@
 The odds of a long text's n pieces are divided by n ** exponent, and by less where most of them lie
 below the level of those that were labelled (panel.py). The exponent is what would make good texts
 of 10 kB score as good single ones do, at the top, where thresholds lie.
-That is an aim: few of the held-out texts set the highest pieces, and it is not let go above 1;
+That is an aim: few of the held-out texts have the highest pieces, and it is not let go above 1;
 longer texts may be stopped somewhat more or less often.
 Imports the classifier: for workers only.
 """
@@ -35,7 +35,7 @@ READ = 500
 MOST = 100_000
 """Code points that they are joined to."""
 NEAR = 10_000
-"""Code points of the long texts whose highest piece is compared with single texts."""
+"""Code points of the long texts whose scores are compared with those of single texts."""
 LEAST = 150
 """Good texts below which the top of their scores is not known well enough: all pay in full."""
 LOWEST, INDEPENDENT = 0.3, 1.0
@@ -50,7 +50,7 @@ RECIPE = {
     "long_text_quantiles": list(_TOP),
     "long_text_most": MOST_OF,
 }
-"""What they depend on besides the data; JSON-able."""
+"""What exponent and level depend on besides the data; JSON-able."""
 
 
 class Length(NamedTuple):
