@@ -149,18 +149,16 @@ def log_odds(one: artifact.Model) -> float:
 def test_a_long_text_has_the_odds_of_its_pieces_shared_out(exponent: float) -> None:
     one = replace(model(1), length_exponent=exponent)
     whole, parts = margins(one)
-    shared = math.log(1 + len(parts))
     combined = math.log(sum(math.exp(2 * margin) for margin in parts)) / 2
-    expected = max(whole - shared, combined - exponent * shared)
-    assert log_odds(one) == pytest.approx(expected)
+    price = exponent * math.log(1 + len(parts))
+    assert log_odds(one) == pytest.approx(max(whole, combined) - price)
 
 
 def test_the_whole_alone_stops_a_long_text_too() -> None:
-    one = replace(model(1), weights=np.zeros(features.COLUMNS, np.float32), length_exponent=1.0)
-    panel = Panel({"a": one})
-    whole, few = np.array([[9.0], [-9.0], [-9.0]]), np.array([[-9.0]] * 3)
-    assert panel._long(whole) == pytest.approx(9 - math.log(3))
-    assert panel._long(few) < -9
+    panel = Panel({"a": replace(model(1), length_exponent=1.0, length_level=1000.0)})
+    whole, none = np.array([[9.0], [-9.0], [-9.0]]), np.array([[-9.0]] * 3)
+    assert panel._long(whole) == pytest.approx(9 - math.log(3)), "in full, easy as the pieces are"
+    assert panel._long(none) < 0
 
 
 def test_a_long_text_easier_than_labelled_ones_pays_less_and_never_less_than_nothing() -> None:

@@ -8,9 +8,9 @@ of each are those of its c divided by n. How high the pieces of good texts lie t
 how alike they are and how their scores fall off, so each model divides by n to a power of its own
 (long_texts.py), at which good texts of 10 kB are meant to be stopped as often as short ones
 (bench/long_texts.py prints what becomes of 30 kB). Most texts are easier than those that people
-label: where nine in ten pieces lie below what such pieces do in the labelled ones, the power's
-price falls by as much, down to nothing. The whole is divided by n itself: a classifier that has
-learnt from short texts may take any long one for a violation.
+label: where nine in ten pieces lie below what such pieces do in the labelled ones, their price
+falls by as much, down to nothing. The whole pays in full: a classifier that has learnt from short
+texts may take any long one for a violation.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ class Panel:
         whole, parts = margins[0], margins[1:]
         if not len(parts):
             return whole
-        shared = np.log(len(margins))
+        price = self._exponents * np.log(len(margins))
         easier = np.maximum(self._levels - most(parts), 0)
-        price = np.maximum(self._exponents * shared - easier, 0)
-        combined: NDArray[np.float64] = np.maximum(whole - shared, together(parts) - price)
+        reduced = np.maximum(price - easier, 0)
+        combined: NDArray[np.float64] = np.maximum(whole - price, together(parts) - reduced)
         return combined
 
     def _margins(self, counts: features.Counts) -> NDArray[np.float64]:
