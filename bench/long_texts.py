@@ -65,7 +65,10 @@ def trained(rows: Sequence[Row]) -> Model:
     learned = classifier.learn(counts, violates, groups.tolist(), frequency, len(texts), seed=1)
     slope, offset = calibration.fit_sigmoid(learned.scores, violates)
     chosen = threshold.choose(
-        calibration.apply_sigmoid(learned.scores, slope, offset), violates, threshold.Targets(RATE)
+        calibration.apply_sigmoid(learned.scores, slope, offset),
+        violates,
+        threshold.Targets(RATE),
+        groups,
     )
     length = long_texts.learn(
         learned.folds,

@@ -7,11 +7,13 @@ import os
 import socket
 import subprocess
 import sys
+from itertools import accumulate, repeat
 from pathlib import Path
 
 import psutil
 import pytest
 
+from guardrails_site.management.commands.up import next_pause
 from tests.running import ROOT, Running, running
 
 pytestmark = pytest.mark.xdist_group("site")
@@ -47,6 +49,15 @@ def test_a_second_start_says_that_it_runs_already_and_where(site: Running) -> No
     again = up(site.data_dir)
     assert again.returncode == 0
     assert f"runs already at {site.address}" in again.stdout
+
+
+def test_what_dies_at_once_is_started_less_and_less_often() -> None:
+    pauses = list(accumulate(repeat(0.1, 8), next_pause, initial=0.5))
+    assert pauses == [0.5, 1, 2, 4, 8, 10, 10, 10, 10]
+
+
+def test_what_ran_for_a_while_is_started_again_at_once() -> None:
+    assert next_pause(10.0, ran=3600.0) == 0.5
 
 
 def test_the_demo_prints_three_logins_and_only_once(tmp_path: Path) -> None:

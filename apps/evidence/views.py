@@ -20,10 +20,11 @@ from apps.guardrails.assembling import configuration_of
 from apps.guardrails.comparing import compare
 from apps.guardrails.configuration import DEFAULT, parse
 from apps.guardrails.forms import number_in
-from apps.guardrails.models import ModelVersion
+from apps.guardrails.models import GuardrailDraft, ModelVersion
 from apps.guardrails.permissions import load_model
 from apps.guardrails.services import live_model, served_as
 from apps.labeling.labels import counts
+from apps.policies.approving import held_for
 from apps.policies.models import Policy
 from apps.policies.permissions import load_policy
 from apps.policies.services import require_published
@@ -104,10 +105,12 @@ def publish_guardrail(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     content, revision = configuring.draft_of(policy)
     current = configuring.current_guardrail(policy)
     configuration = parse(content, rules=configuring.rules_of(policy))
+    draft = GuardrailDraft.objects.filter(policy=policy).first()
     context = {
         "policy": policy,
         "tab": "guardrail",
         "problem": problem,
+        "held_for": held_for(viewer(request), policy=policy, draft=draft),
         "configuration": configuration,
         "revision": revision,
         "changed": content != (current.content if current else DEFAULT.as_dict()),

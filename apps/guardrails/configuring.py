@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
@@ -26,7 +27,8 @@ from apps.guardrails.configuration import (
 from apps.guardrails.exemptions import LONGEST_PHRASE, phrase_of, text_hash
 from apps.guardrails.models import GuardrailDraft, GuardrailVersion, RuleException
 from apps.guardrails.services import tell_change
-from apps.policies.models import Policy, PolicyVersion, Rule
+from apps.policies.approving import add_author, approved
+from apps.policies.models import Policy, PolicyDraft, PolicyVersion, Rule
 from apps.policies.services import hold_policy, hold_seen
 
 LONGEST_EXCEPTION = timedelta(days=90)
@@ -55,6 +57,16 @@ def is_drafted(policy: Policy, current: GuardrailVersion | None) -> bool:
     """Whether the draft is another guardrail than the one that guards."""
     draft = GuardrailDraft.objects.filter(policy=policy).first()
     return draft is not None and draft.content != content_of(current)
+
+
+def awaiting(actor: Actor, policies: Sequence[Policy]) -> set[UUID]:
+    """Which policies have a draft of others that waits for a second person, as the actor is."""
+    asked = [policy.pk for policy in policies if policy.second_approver]
+    found: set[UUID] = set()
+    for kind in (PolicyDraft, GuardrailDraft) if asked else ():
+        drafts = kind.objects.filter(policy__in=asked, authors__isnull=False)
+        found |= set(drafts.exclude(authors=actor.person).values_list("policy", flat=True))
+    return found
 
 
 def rules_of(policy: Policy, version: GuardrailVersion | None = None) -> dict[str, str]:
@@ -116,6 +128,7 @@ def save_guardrail_draft(
     draft.revision += 1
     draft.edited_by = actor.membership
     draft.save()
+    add_author(actor, draft)
     record(actor, "guardrail.save_draft", policy, revision=draft.revision)
     return draft.revision
 
@@ -129,8 +142,9 @@ def publish_guardrail(
         revision: of the draft that is meant; another one is not published (412).
 
     Raises:
-        Problem: 409 when it is what guards already, when it fails a must-pass case, or when it was
-            changed while its cases were judged; 400 when it is not right (any more), or the
+        Problem: 409 when it is what guards already, when it fails a must-pass case, when it was
+            changed while its cases were judged, or when the policy wants a second person and the
+            actor wrote some of it; 400 when it is not right (any more), or the
             workspace would have too many patterns.
     """
     hold_seen(revision, draft_of(policy)[1])
@@ -139,7 +153,7 @@ def publish_guardrail(
     _ask_before(policy, content)
     with transaction.atomic():
         hold_policy(policy)
-        GuardrailDraft.objects.select_for_update().filter(policy=policy).first()
+        draft = GuardrailDraft.objects.select_for_update().get(policy=policy)
         hold_seen(revision, draft_of(policy)[1])
         if _publishable(policy) != content:
             raise Problem(
@@ -148,14 +162,17 @@ def publish_guardrail(
                 status=409,
             )
         _ask_before(policy, content)
+        written_by = approved(actor, policy=policy, draft=draft)
         last = current_guardrail(policy)
         version = GuardrailVersion.objects.create(
             policy=policy,
             number=last.number + 1 if last else 1,
             content=content,
             note=note[:500],
+            written_by=written_by,
             published_by=actor.label,
         )
+        draft.authors.clear()
         record(actor, "guardrail.publish", policy, version=version.number, note=version.note)
         tell_change(policy, f"guardrail {version.number}")
     return version
@@ -330,4 +347,8 @@ def _check_patterns(policy: Policy, content: Mapping[str, Any]) -> None:
 
 
 def _patterns(content: Mapping[str, Any]) -> int:
-    return sum(number_of_patterns(check) for check in content["checks"])
+    """How many a version brings; none where it is no longer right, for then it is not served."""
+    try:
+        return sum(number_of_patterns(check) for check in content["checks"])
+    except (Problem, ValueError, KeyError):
+        return 0

@@ -91,7 +91,11 @@ class ModelVersion(models.Model):
 
 
 class GuardrailDraft(models.Model):
-    """What a policy's guardrail will be; `revision` guards against lost edits."""
+    """What a policy's guardrail will be; `revision` guards against lost edits.
+
+    Args:
+        authors: all who wrote some of it since the last version.
+    """
 
     policy = models.OneToOneField(
         Policy, models.CASCADE, primary_key=True, related_name="guardrail_draft"
@@ -100,6 +104,7 @@ class GuardrailDraft(models.Model):
     revision = models.PositiveIntegerField(default=1)
     edited_by = models.ForeignKey(Membership, models.SET_NULL, null=True, related_name="+")
     edited_at = models.DateTimeField(auto_now=True)
+    authors = models.ManyToManyField(Membership, related_name="+")
 
     def __str__(self) -> str:
         return f"guardrail draft of {self.policy}"
@@ -113,6 +118,7 @@ class GuardrailVersion(models.Model):
     number = models.PositiveIntegerField()
     content = models.JSONField()
     note = models.CharField(max_length=500, blank=True)
+    written_by = models.JSONField(default=list)  # addresses of its draft's authors
     published_by = models.CharField(max_length=300)
     published_at = models.DateTimeField(auto_now_add=True)
 

@@ -114,6 +114,7 @@ class GuardrailVersionShape(serializers.Serializer):
     version = serializers.IntegerField()
     content = serializers.JSONField()
     note = serializers.CharField()
+    written_by = serializers.ListField(child=serializers.CharField())
     published_by = serializers.CharField()
     published_at = serializers.DateTimeField()
 
@@ -174,6 +175,7 @@ def show_guardrail_version(version: GuardrailVersion) -> dict[str, Any]:
         "version": version.number,
         "content": version.content,
         "note": version.note,
+        "written_by": version.written_by,
         "published_by": version.published_by,
         "published_at": version.published_at,
     }

@@ -33,10 +33,14 @@ from apps.policies.specification import compare
 _DRAFT_FIELDS = ("stages", "definition", "scope", "rationale", "rules")
 
 
-def _hold_level(actor: Actor, data: dict[str, Any], level: str) -> None:
-    """Only admins give a policy another level than it has."""
-    if data.get("settings", {}).get("level", level) != level:
-        require(actor, "policies.set_level")
+def _hold_authority(actor: Actor, data: dict[str, Any], policy: Policy) -> None:
+    """Only admins change what owners may not say of their own policy."""
+    given = data.get("settings", {})
+    if any(
+        given.get(name, getattr(policy, name)) != getattr(policy, name)
+        for name in services.ADMIN_SETTINGS
+    ):
+        require(actor, "policies.set_authority")
 
 
 class PolicyList(Endpoint):
@@ -56,7 +60,7 @@ class PolicyList(Endpoint):
     @extend_schema(request=shapes.PolicyIn, responses={201: shapes.PolicyWithDraftShape})
     def post(self, request: Request) -> Response:
         data = validated(shapes.PolicyIn, request.data)
-        _hold_level(self.actor, data, Policy.Level.APPLICATION)
+        _hold_authority(self.actor, data, Policy())
         policy = services.create_policy(
             self.actor,
             slug=data["slug"],
@@ -80,7 +84,7 @@ class PolicyDetail(Endpoint):
     @extend_schema(request=shapes.PolicyPatch, responses=shapes.PolicyShape)
     def patch(self, request: Request, slug: str) -> Response:
         data = validated(shapes.PolicyPatch, request.data)
-        _hold_level(self.actor, data, self.target.level)
+        _hold_authority(self.actor, data, self.target)
         with transaction.atomic():
             services.change_settings(
                 self.actor,

@@ -10,6 +10,7 @@ from django.http import QueryDict
 
 from apps.accounts.forms import WholeText
 from apps.policies.models import Policy
+from apps.policies.services import ADMIN_SETTINGS
 from apps.policies.specification import ACTIONS, MAXIMUM_EXAMPLES, MAXIMUM_RULES, POLARITIES, STAGES
 
 _NUMBERED = re.compile(r"rules-(\d{1,4})-")
@@ -36,7 +37,7 @@ class SettingsForm(forms.ModelForm):
     """Name, targets, queue and serving settings of a policy."""
 
     GROUPS: ClassVar = {
-        "Serving": ["mode", "rollout", "on_failure", "level", "safe_completion"],
+        "Serving": ["mode", "rollout", "on_failure", "level", "safe_completion", "second_approver"],
         "Targets": ["target_false_positive_rate", "target_recall", "target_cost_ratio"],
         "Labels and retrains": [
             "audit_fraction",
@@ -65,6 +66,7 @@ class SettingsForm(forms.ModelForm):
             "on_failure",
             "safe_completion",
             "level",
+            "second_approver",
         ]
         labels = {
             "target_false_positive_rate": "Good traffic that may be stopped",
@@ -79,6 +81,7 @@ class SettingsForm(forms.ModelForm):
             "on_failure": "When its guardrail fails",
             "safe_completion": "What is said instead of a rewritten output",
             "level": "Level",
+            "second_approver": "A second person publishes",
         }
         help_texts = {
             "target_false_positive_rate": "0.05 aims at 5 %. The first target that is set counts.",
@@ -89,13 +92,17 @@ class SettingsForm(forms.ModelForm):
             "on_failure": "Closed advises to block, open to let through.",
             "level": "A higher level's allowed rules lift lower blocks; nothing lifts its own. "
             "Admins set it.",
+            "second_approver": "Whoever wrote some of a draft, of the rules or of the guardrail, "
+            "does not publish it: another owner does, or an admin. Exceptions and the kill switch "
+            "work at once. Admins set it.",
         }
 
-    def __init__(self, *args: Any, may_set_level: bool, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, may_set_authority: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for field in self.fields.values():
             field.show_hidden_initial = True
-        self.fields["level"].disabled = not may_set_level
+        for name in ADMIN_SETTINGS:
+            self.fields[name].disabled = not may_set_authority
 
     def groups(self) -> list[tuple[str, list[forms.BoundField]]]:
         """Its fields as the page shows them, under headings."""

@@ -130,6 +130,8 @@ class Policy(models.Model):
     )
     # what is said instead of an output where the action is rewrite
     safe_completion = models.CharField(max_length=2000, default="Sorry, I cannot help with that.")
+    # whoever wrote some of a draft does not publish it
+    second_approver = models.BooleanField(default=False)
     # the categories of taxonomies it stands for, as "openai/hate"
     categories = models.JSONField(default=list, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -169,13 +171,18 @@ class PolicyRole(models.Model):
 
 
 class PolicyDraft(models.Model):
-    """The editable text of a policy's next version; `revision` guards against lost edits."""
+    """The editable text of a policy's next version; `revision` guards against lost edits.
+
+    Args:
+        authors: all who wrote some of it since the last version.
+    """
 
     policy = models.OneToOneField(Policy, models.CASCADE, primary_key=True, related_name="draft")
     content = models.JSONField()
     revision = models.PositiveIntegerField(default=1)
     edited_by = models.ForeignKey(Membership, models.SET_NULL, null=True)
     edited_at = models.DateTimeField(auto_now=True)
+    authors = models.ManyToManyField(Membership, related_name="+")
 
     def __str__(self) -> str:
         return f"draft of {self.policy}"
@@ -195,6 +202,7 @@ class PolicyVersion(models.Model):
     definition = models.TextField()
     scope = models.TextField(blank=True)
     rationale = models.TextField(blank=True)
+    written_by = models.JSONField(default=list)  # addresses of its draft's authors
     published_by = models.CharField(max_length=300)
     published_at = models.DateTimeField(auto_now_add=True)
 

@@ -35,7 +35,7 @@ permission(
 permission("taxonomies.edit", scope="policies:write", rule=is_workspace_admin)
 permission("policies.edit", scope="policies:write", rule=is_owner)
 # an allowed rule of a higher level lifts the blocks of policies that its owner may not even see
-permission("policies.set_level", scope="policies:write", rule=is_workspace_admin)
+permission("policies.set_authority", scope="policies:write", rule=is_workspace_admin)
 
 
 POLICY = f"{columns(Policy)}, {OWN_ROLE}"

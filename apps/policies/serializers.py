@@ -128,6 +128,7 @@ class PolicyWithDraftShape(PolicyShape):
 
 class VersionShape(SpecificationShape):
     version = serializers.IntegerField()
+    written_by = serializers.ListField(child=serializers.CharField())
     published_by = serializers.CharField()
     published_at = serializers.DateTimeField()
 
@@ -199,6 +200,7 @@ def show_version(version: PolicyVersion) -> dict[str, Any]:
     return {
         **version.specification.as_dict(),
         "version": version.number,
+        "written_by": version.written_by,
         "published_by": version.published_by,
         "published_at": version.published_at,
     }

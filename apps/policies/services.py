@@ -15,6 +15,7 @@ from apps.accounts.actor import Actor
 from apps.accounts.audit import record
 from apps.accounts.models import Membership, Role
 from apps.base.problems import FieldError, Problem
+from apps.policies.approving import add_author, approved
 from apps.policies.models import Policy, PolicyDraft, PolicyRole, PolicyVersion, Rule
 from apps.policies.specification import Specification, compare, missing, parse
 from apps.policies.taxonomies import known_categories
@@ -41,7 +42,10 @@ SETTINGS = (
     "on_failure",
     "rollout",
     "safe_completion",
+    "second_approver",
 )
+# Whose word a policy is, and whether its owners may publish alone, is not for its owners to say.
+ADMIN_SETTINGS = ("level", "second_approver")
 
 
 @transaction.atomic
@@ -76,7 +80,10 @@ def create_policy(
             status=409,
             errors=[FieldError("/slug", "Taken.")],
         ) from None
-    PolicyDraft.objects.create(policy=policy, content=draft.as_dict(), edited_by=actor.membership)
+    made = PolicyDraft.objects.create(
+        policy=policy, content=draft.as_dict(), edited_by=actor.membership
+    )
+    add_author(actor, made)
     if actor.membership is not None and not actor.is_admin:
         PolicyRole.objects.create(policy=policy, membership=actor.membership, role=Role.OWNER)
     policy.own_role = Role.OWNER
@@ -106,6 +113,7 @@ def save_draft(
     draft.revision += 1
     draft.edited_by = actor.membership
     draft.save()
+    add_author(actor, draft)
     record(actor, "policy.save_draft", policy, revision=draft.revision)
     return draft
 
@@ -118,6 +126,7 @@ def hold_policy(policy: Policy) -> None:
     now = Policy.objects.select_for_update(no_key=True).get(pk=policy.pk)
     policy.current_version = now.current_version
     policy.status = now.status
+    policy.second_approver = now.second_approver
 
 
 def publish_version(actor: Actor, *, policy: Policy, revision: int | None = None) -> PolicyVersion:
@@ -125,6 +134,10 @@ def publish_version(actor: Actor, *, policy: Policy, revision: int | None = None
 
     Args:
         revision: of the draft that is meant; another one is not published (412).
+
+    Raises:
+        Problem: 409 when it is what is in force already, when something holds it back, or when the
+            policy wants a second person and the actor wrote some of it; 400 when it is unfinished.
     """
     for look_ahead in before_holding:
         look_ahead(policy)
@@ -147,6 +160,7 @@ def _publish(actor: Actor, policy: Policy, revision: int | None) -> PolicyVersio
             code="unchanged",
             status=409,
         )
+    written_by = approved(actor, policy=policy, draft=draft)
     version = PolicyVersion.objects.create(
         policy=policy,
         number=last.number + 1 if last else 1,
@@ -154,8 +168,10 @@ def _publish(actor: Actor, policy: Policy, revision: int | None) -> PolicyVersio
         definition=specification.definition,
         scope=specification.scope,
         rationale=specification.rationale,
+        written_by=written_by,
         published_by=actor.label,
     )
+    draft.authors.clear()
     Rule.objects.bulk_create(
         Rule(version=version, position=position, **rule)
         for position, rule in enumerate(specification.as_dict()["rules"])

@@ -20,6 +20,7 @@ from apps.base.keyset import paginate
 from apps.base.problems import NotFound, Problem
 from apps.policies import forms, services, taxonomies
 from apps.policies.api import load_version
+from apps.policies.approving import held_for
 from apps.policies.models import Policy, PolicyVersion
 from apps.policies.permissions import load_policy
 from apps.policies.specification import compare, missing
@@ -75,7 +76,7 @@ def specification(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         "versions": policy.versions.order_by("-number")[:20],
     }
     if allowed(viewer(request), "policies.edit", policy):
-        context |= {"changes": services.draft_changes(policy), "draft": policy.draft}
+        context |= _publishing_context(request, policy)
     return render(request, "policies/specification.html", context)
 
 
@@ -116,12 +117,11 @@ def publish(request: HttpRequest, policy: Policy) -> HttpResponseBase:
             seen = whole_number(request.POST.get("revision", ""))
             version = services.publish_version(viewer(request), policy=policy, revision=seen)
         except Problem as problem:
-            context = {**_draft_context(policy), "tab": "specification", "problem": problem}
+            context = _publishing_context(request, policy) | {"problem": problem}
             return render(request, "policies/publish.html", context, status=problem.status)
         messages.success(request, f"Version {version.number} is published; people label under it.")
         return redirect("policies:specification", policy.slug)
-    context = {**_draft_context(policy), "tab": "specification"}
-    return render(request, "policies/publish.html", context)
+    return render(request, "policies/publish.html", _publishing_context(request, policy))
 
 
 @page("versions.view", load=load_version)
@@ -151,7 +151,7 @@ def settings(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     form = forms.SettingsForm(
         request.POST if request.method == "POST" else None,
         instance=Policy.objects.get(pk=policy.pk),
-        may_set_level=allowed(viewer(request), "policies.set_level"),
+        may_set_authority=allowed(viewer(request), "policies.set_authority"),
     )
     if request.method == "POST" and form.is_valid():
         try:
@@ -282,6 +282,14 @@ def _editor(
         "new_rule": "new" in request.GET or not text["rules"],
     }
     return render(request, "policies/edit.html", context, status=problem.status if problem else 200)
+
+
+def _publishing_context(request: HttpRequest, policy: Policy) -> dict[str, object]:
+    return {
+        **_draft_context(policy),
+        "tab": "specification",
+        "held_for": held_for(viewer(request), policy=policy, draft=policy.draft),
+    }
 
 
 def _draft_context(policy: Policy) -> dict[str, object]:

@@ -52,7 +52,7 @@ from apps.policies.services import hold_policy
 from apps.training.models import TrainingRun
 from apps.training.runs import look_at_trigger
 
-RECIPE = {**classifier.RECIPE, **long_texts.RECIPE}
+RECIPE = {**classifier.RECIPE, **long_texts.RECIPE, **threshold.RECIPE}
 LIBRARIES = {
     "numpy": np.__version__,
     "scipy": scipy.__version__,
@@ -127,7 +127,12 @@ def _fit(run: TrainingRun, frozen: Frozen) -> ModelVersion:
     random = _random_rows(frozen)
     slope, offset = calibration.fit_sigmoid(learned.scores[random], frozen.violates[random])
     probabilities = calibration.apply_sigmoid(learned.scores, slope, offset)
-    choice = threshold.choose(probabilities[random], frozen.violates[random], _targets(policy))
+    choice = threshold.choose(
+        probabilities[random],
+        frozen.violates[random],
+        _targets(policy),
+        np.unique([row.group_hash for row in frozen.rows], return_inverse=True)[1][random],
+    )
     _say(run, 0.85, "looking at held-out texts as parts of long ones")
     length = _long_texts(run, frozen, learned, random, slope=slope, offset=offset)
     model = Model(

@@ -64,6 +64,59 @@ def test_the_promise_holds_with_tied_scores() -> None:
     assert kept / RUNS >= 0.93
 
 
+def shares_kept(sizes: list[int], *, told: bool) -> float:
+    """How often the limit of 5 % holds over near twins that have one score a group."""
+    random = np.random.default_rng(len(sizes))
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    violates = np.zeros(len(groups), bool)
+    kept = sum(
+        1
+        - choose(
+            random.random(len(sizes))[groups], violates, Targets(0.05), groups if told else None
+        ).threshold
+        <= 0.05
+        for _ in range(RUNS)
+    )
+    return kept / RUNS
+
+
+@pytest.mark.parametrize("sizes", [[5] * 80, [1] * 200 + [2] * 100, [1, 2, 3, 4, 5, 6, 7] * 30])
+def test_the_promise_holds_where_near_twins_are_told(sizes: list[int]) -> None:
+    assert shares_kept(sizes, told=True) >= 0.93
+
+
+def test_near_twins_that_are_counted_as_independent_break_the_promise() -> None:
+    assert shares_kept([5] * 80, told=False) < 0.8
+
+
+def test_groups_of_one_are_items_of_their_own() -> None:
+    scores, violates = np.random.default_rng(3).random(200), np.zeros(200, bool)
+    alone = choose(scores, violates, Targets(0.05))
+    assert choose(scores, violates, Targets(0.05), np.arange(200)) == alone
+
+
+def test_near_twins_are_said_in_the_note() -> None:
+    scores, groups = np.repeat(np.arange(80) / 80, 2), np.repeat(np.arange(80), 2)
+    note = choose(scores, np.zeros(160, bool), Targets(0.05), groups).note
+    assert (
+        "of the 160 complying labels that calibrate it, as good as 80 without near twins," in note
+    )
+
+
+def test_too_few_without_near_twins_is_provisional() -> None:
+    scores, groups = np.repeat(np.arange(40) / 40, 2), np.repeat(np.arange(40), 2)
+    chosen = choose(scores, np.zeros(80, bool), Targets(0.05), groups)
+    assert chosen.provisional
+    assert "80 complying labels calibrate it (as good as 40 without near twins)" in chosen.note
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count"), [([], 0), ([1, 1, 1], 3), ([4, 4], 2), ([1, 1, 8], 1), ([10], 1)]
+)
+def test_how_many_independent_items_groups_are_worth(sizes: list[int], count: int) -> None:
+    assert threshold.independent(np.repeat(np.arange(len(sizes)), sizes)) == count
+
+
 @pytest.mark.parametrize(("count", "target"), [(60, 0.9), (300, 0.8)])
 def test_the_promise_on_recall_holds(count: int, target: float) -> None:
     random = np.random.default_rng(count)

@@ -13,6 +13,7 @@ from apps.base.problems import Problem
 from apps.evidence import cases
 from apps.guardrails import configuring
 from apps.guardrails.contents import subjects_of
+from apps.guardrails.models import GuardrailVersion
 from apps.policies import services as policies
 from apps.policies.permissions import load_policy
 from apps.runtime import bundles, checking, texts
@@ -82,6 +83,13 @@ def test_patterns_are_counted_over_the_workspace(space: Space) -> None:
     space.guard(WORDS, EMAIL)
     assert space.api.put(place, {"checks": checks}, **ANY).status_code == 200
     assert space.api.post(f"{place}/publish", {}).json()["code"] == "too_many_patterns"
+
+
+def test_a_stored_guardrail_that_is_right_no_more_stops_no_other_policy(space: Space) -> None:
+    refused = {"key": "shape", "kind": "json_schema", "rule": "", "settings": {"schema": "{"}}
+    other = factories.make_policy(space.admin, "other")
+    GuardrailVersion.objects.create(policy=other, number=1, content={"checks": [refused]})
+    space.guard(WORDS, EMAIL)
 
 
 def test_trying_a_draft_changes_and_records_nothing(space: Space) -> None:

@@ -163,9 +163,9 @@ def test_a_guardrail_that_cannot_be_built_leaves_the_last_good_one_serving(
         connection.execute("SET session_replication_role = replica")
         connection.execute(
             "INSERT INTO guardrails_guardrailversion"
-            " (id, policy_id, number, content, note, published_by, published_at)"
+            " (id, policy_id, number, content, note, written_by, published_by, published_at)"
             " SELECT gen_random_uuid(), policy_id, 99, jsonb_set(content::jsonb,"
-            " '{checks,1,settings,words}', '[]'), '', 'a fault', now()"
+            " '{checks,1,settings,words}', '[]'), '', '[]', 'a fault', now()"
             " FROM guardrails_guardrailversion ORDER BY number DESC LIMIT 1"
         )
     try:

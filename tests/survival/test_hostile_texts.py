@@ -493,7 +493,7 @@ CHOOSING: dict[tuple[str, str], list[list[str]]] = {
     ("policies:settings", "POST"): [["name"], [
         "target_false_positive_rate", "target_recall", "target_cost_ratio", "retrain_after",
         "retrain_every_hours", "audit_fraction", "audit_share", "mode", "on_failure", "level",
-        "rollout", "safe_completion",
+        "rollout", "safe_completion", "second_approver",
     ]],
     ("policies:set_role", "POST"): [["member"], ["role"]],
     ("policies:retire", "POST"): [["retired"]],
@@ -1001,7 +1001,7 @@ KNOWN = {
         "name",
         "target_false_positive_rate", "target_recall", "target_cost_ratio", "retrain_after",
         "retrain_every_hours", "audit_fraction", "audit_share", "mode", "on_failure", "level",
-        "rollout", "safe_completion",
+        "rollout", "safe_completion", "second_approver",
     },
     "ContentIn": {"text", "messages", "tool_call", "passages"},
     "CheckIn": {"stage", "policies", "context"},

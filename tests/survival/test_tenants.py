@@ -170,6 +170,8 @@ EXTRA: dict[str, Any] = {
     "status": "active",
     "current_version": str(uuid4()),
     "published_by": "nobody",
+    "written_by": ["nobody"],
+    "authors": [1],
     "user": str(uuid4()),
     "groups": [1],
     "user_permissions": [1],

@@ -11,6 +11,7 @@ from django.db.models import F
 
 from apps.evidence import services, sparklines
 from apps.evidence.models import Evaluation
+from apps.guardrails.configuring import awaiting
 from apps.guardrails.models import ModelVersion
 from apps.labeling.models import LabelCounter
 from apps.policies.models import Policy
@@ -33,18 +34,21 @@ def live_model_pill(policy: Policy) -> dict[str, Any]:
 def policy_cards(context: dict[str, Any], policies: Sequence[Policy]) -> dict[str, Any]:
     """A card a policy: figures with intervals, a sparkline, labels since the last retrain.
 
-    Annotators' cards carry no figures. Costs three queries whatever the number of policies.
+    Annotators' cards carry no figures. Costs three queries whatever the number of policies, two
+    more where some want a second person.
     """
     actor = context["actor"]
     owned = [policy for policy in policies if is_owner(actor, policy)]
     newest = services.newest_of(owned)
     history = services.history_of(owned, versions=VERSIONS_SHOWN)
     counts = {c.policy_id: c for c in LabelCounter.objects.filter(policy__in=owned)}
+    waiting = awaiting(actor, owned)
     return {
         "cards": [
             {
                 "policy": policy,
                 "owned": policy in owned,
+                "waits": policy.pk in waiting,
                 "evaluation": newest.get(policy.pk),
                 "counts": counts.get(policy.pk),
                 "lines": _lines(history.get(policy.pk, [])),

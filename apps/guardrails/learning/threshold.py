@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+RECIPE = {"threshold": "Clopper-Pearson, near twins by Kish"}
 CONFIDENCE = 0.95
 ENOUGH_NEGATIVES = 60
 """Below this many random complying items a threshold is provisional (ml.md section 3)."""
@@ -85,30 +86,79 @@ def negatives_needed(rate: float) -> int:
     return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-rate))
 
 
+def independent(groups: NDArray[np.integer]) -> int:
+    """How many independent items say as much as these, at least: n^2 / sum of m^2, rounded down.
+
+    Of groups of one size as many as there are groups (Kish 1965, where a group says one thing).
+
+    Args:
+        groups: which group each item belongs to, (items).
+    """
+    sizes = np.unique(groups, return_counts=True)[1]
+    return int(sizes.sum() ** 2 // (sizes**2).sum()) if len(sizes) else 0
+
+
 def choose(
-    probabilities: NDArray[np.float64], violates: NDArray[np.bool_], targets: Targets
+    probabilities: NDArray[np.float64],
+    violates: NDArray[np.bool_],
+    targets: Targets,
+    groups: NDArray[np.integer] | None = None,
 ) -> Choice:
     """The threshold for the targets: the false-positive limit wins, then recall, then cost.
 
     The promise of a limit holds in 95 % of cases if the items are independent of the classifier
-    and of each other; on out-of-fold scores it is an aim (ml.md sections 3 and 5).
+    and groups of each other; on out-of-fold scores it is an aim (ml.md sections 3 and 5).
 
     Args:
         probabilities: calibrated c of each item, in [0, 1), (items).
         violates: the label of each item, (items).
+        groups: whose near twin each item is, (items); None where all are independent.
 
     Raises ValueError for probabilities out of range, targets out of range or no target.
     """
     if not ((probabilities >= 0) & (probabilities < 1)).all():
         raise ValueError("probabilities are at least 0 and below 1")
     _check_targets(targets)
-    negatives = np.sort(probabilities[~violates])[::-1]
-    positives = np.sort(probabilities[violates])[::-1]
+    if groups is None:
+        groups = np.arange(len(probabilities))
+    negatives = _Side(probabilities[~violates], groups[~violates], "complying")
+    positives = _Side(probabilities[violates], groups[violates], "violating")
     if targets.false_positive_rate is not None:
         return _for_false_positives(negatives, targets.false_positive_rate)
     if targets.recall is not None:
-        return _for_recall(positives, len(negatives), targets.recall)
-    return _for_cost(len(negatives), targets.cost_ratio or 1.0)
+        return _for_recall(positives, negatives, targets.recall)
+    return _for_cost(negatives, targets.cost_ratio or 1.0)
+
+
+class _Side:
+    """The items of one label: probabilities, highest first, and how many are independent."""
+
+    def __init__(
+        self, probabilities: NDArray[np.float64], groups: NDArray[np.integer], label: str
+    ) -> None:
+        self.probabilities = np.sort(probabilities)[::-1]
+        self.count = len(probabilities)
+        self.independent = independent(groups)
+        self.label = label
+
+    def allowed(self, limit: float) -> int:
+        """Of how many of the items chance allows for, where the limit is for all; below count."""
+        return _allowed(self.independent, limit) * self.count // self.independent
+
+    def told(self) -> str:
+        """Those that calibrate a threshold, after a number of them."""
+        twins = self.independent < self.count
+        as_many = f", as good as {self.independent} without near twins" if twins else ""
+        return f"of the {self.count} {self.label} labels that calibrate it{as_many}"
+
+    def too_few(self, needed: int) -> str:
+        """That they are fewer than are needed."""
+        if self.count == 1:
+            return f"1 {self.label} label calibrates it, fewer than the {needed} needed"
+        twins = self.independent < self.count
+        as_many = f" (as good as {self.independent} without near twins)" if twins else ""
+        labels = f"{self.count} {self.label} labels calibrate it{as_many}"
+        return f"{labels}, fewer than the {needed} needed"
 
 
 def _check_targets(targets: Targets) -> None:
@@ -122,33 +172,26 @@ def _check_targets(targets: Targets) -> None:
         raise ValueError("no target is set")
 
 
-def _for_false_positives(negatives: NDArray[np.float64], limit: float) -> Choice:
+def _for_false_positives(negatives: _Side, limit: float) -> Choice:
     """The lowest threshold whose upper bound on the false-positive rate is within the limit.
 
     With k flagged allowed it stands just above the (k + 1)th highest negative, and so above all
     that are equal to it: the order statistic for which the Clopper-Pearson bound is exact.
     """
-    count, needed = len(negatives), negatives_needed(limit)
+    needed = negatives_needed(limit)
     aim = f"aims at {_percent(limit)} of good traffic"
-    if not count:
+    if not negatives.count:
         note = (
             f"{aim}; no complying label calibrates it yet, {needed} are needed, so it flags nothing"
         )
         return Choice(FLAGS_NOTHING, "false_positive_rate", True, note)
-    if upper_bound(0, count) > limit:
-        note = (
-            f"{aim}; {_labels(count, 'complying')}, fewer than the {needed} needed, "
-            "so it stands just above the highest of them"
-        )
-        return Choice(_above(negatives[0]), "false_positive_rate", True, note)
-    allowed = _allowed(count, limit)
-    threshold = _above(negatives[allowed])
-    flagged = int((negatives >= threshold).sum())
-    note = (
-        f"{aim}; it flags {flagged} of the {count} complying labels that calibrate it, which "
-        "leaves room for chance"
-    )
-    provisional = count < ENOUGH_NEGATIVES
+    if upper_bound(0, negatives.independent) > limit:
+        note = f"{aim}; {negatives.too_few(needed)}, so it stands just above the highest of them"
+        return Choice(_above(negatives.probabilities[0]), "false_positive_rate", True, note)
+    threshold = _above(negatives.probabilities[negatives.allowed(limit)])
+    flagged = int((negatives.probabilities >= threshold).sum())
+    note = f"{aim}; it flags {flagged} {negatives.told()}, which leaves room for chance"
+    provisional = negatives.independent < ENOUGH_NEGATIVES
     return Choice(threshold, "false_positive_rate", provisional, _hedge(note, provisional))
 
 
@@ -164,37 +207,31 @@ def _allowed(count: int, limit: float) -> int:
     return low
 
 
-def _for_recall(positives: NDArray[np.float64], negatives: int, target: float) -> Choice:
+def _for_recall(positives: _Side, negatives: _Side, target: float) -> Choice:
     """The highest threshold whose lower bound on recall reaches the target."""
-    count, needed = len(positives), negatives_needed(1 - target)
+    needed = negatives_needed(1 - target)
     aim = f"aims at catching {_percent(target)} of violations"
-    if not count:
+    if not positives.count:
         note = (
             f"{aim}; no violating label calibrates it yet, {needed} are needed, "
             "so it stands at one half"
         )
         return Choice(0.5, "recall", True, note)
-    if lower_bound(count, count) < target:
-        note = (
-            f"{aim}; {_labels(count, 'violating')}, fewer than the {needed} needed, "
-            "so it stands at the lowest of them"
-        )
-        return Choice(_at(positives[-1]), "recall", True, note)
+    if lower_bound(positives.independent, positives.independent) < target:
+        note = f"{aim}; {positives.too_few(needed)}, so it stands at the lowest of them"
+        return Choice(_at(positives.probabilities[-1]), "recall", True, note)
     # To catch at least the target is to miss at most the rest, and the bounds are symmetric.
-    missable = _allowed(count, 1 - target)
-    threshold = _at(positives[count - 1 - missable])
-    caught = int((positives >= threshold).sum())
-    provisional = negatives < ENOUGH_NEGATIVES
-    note = (
-        f"{aim}; it flags {caught} of the {count} violating labels that calibrate it, which "
-        "leaves room for chance"
-    )
+    missable = positives.allowed(1 - target)
+    threshold = _at(positives.probabilities[positives.count - 1 - missable])
+    caught = int((positives.probabilities >= threshold).sum())
+    provisional = negatives.independent < ENOUGH_NEGATIVES
+    note = f"{aim}; it flags {caught} {positives.told()}, which leaves room for chance"
     return Choice(threshold, "recall", provisional, _hedge(note, provisional))
 
 
-def _for_cost(negatives: int, ratio: float) -> Choice:
+def _for_cost(negatives: _Side, ratio: float) -> Choice:
     """Least expected cost: flag when c * ratio >= 1 - c."""
-    provisional = negatives < ENOUGH_NEGATIVES
+    provisional = negatives.independent < ENOUGH_NEGATIVES
     note = f"a miss costs {ratio:g} times a false alarm"
     return Choice(_at(1 / (1 + ratio)), "cost", provisional, _hedge(note, provisional))
 
@@ -212,10 +249,6 @@ def _hedge(note: str, provisional: bool) -> str:
     if not provisional:
         return note
     return f"{note}; provisional, as fewer than {ENOUGH_NEGATIVES} complying labels calibrate it"
-
-
-def _labels(count: int, kind: str) -> str:
-    return f"1 {kind} label calibrates it" if count == 1 else f"{count} {kind} labels calibrate it"
 
 
 def _percent(share: float) -> str:

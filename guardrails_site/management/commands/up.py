@@ -21,6 +21,8 @@ from django.core.management.base import BaseCommand, CommandError
 from guardrails_site import embedded, runtime
 
 RESTART_AFTER_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 10.0
+RAN_WELL_SECONDS = 20.0
 STOP_WITHIN_SECONDS = 20
 
 
@@ -121,13 +123,19 @@ def prepare(owner_url: str) -> str:
 
 @dataclass
 class Service:
-    """A process that `up` keeps running."""
+    """A process that `up` keeps running.
+
+    Args:
+        started: when it was started last, by the monotonic clock.
+        pause: seconds from one start to the next at least.
+    """
 
     name: str
     command: list[str]
     nice: int = 0
     process: subprocess.Popen[bytes] | None = None
     started: float = field(default=0.0)
+    pause: float = RESTART_AFTER_SECONDS
 
 
 def services(host: str, port: int) -> list[Service]:
@@ -158,6 +166,13 @@ def services(host: str, port: int) -> list[Service]:
     ]
 
 
+def next_pause(pause: float, ran: float) -> float:
+    """Seconds between starts: twice as long each time for what dies at once, again and again."""
+    if ran > RAN_WELL_SECONDS:
+        return RESTART_AFTER_SECONDS
+    return min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
 class Supervisor:
     """Starts services in process groups of their own, restarts what dies, stops all."""
 
@@ -184,7 +199,7 @@ class Supervisor:
                 if process is None or process.poll() is None or self.stopping:
                     continue
                 _signal_group(process, signal.SIGKILL)  # what a dead parent left behind
-                if time.monotonic() - service.started > RESTART_AFTER_SECONDS:
+                if time.monotonic() - service.started > service.pause:
                     print(f"{service.name} ended ({process.returncode}); it starts again")
                     self._launch(service)
             time.sleep(0.2)
@@ -203,7 +218,10 @@ class Supervisor:
             service.process.wait()
 
     def _launch(self, service: Service) -> None:
-        service.started = time.monotonic()
+        now = time.monotonic()
+        if service.process is not None:
+            service.pause = next_pause(service.pause, now - service.started)
+        service.started = now
         service.process = subprocess.Popen(
             ["nice", "-n", str(service.nice), *service.command]
             if service.nice
