@@ -49,7 +49,7 @@ def held_for(actor: Actor, *, policy: Policy, draft: Draft | None) -> str:
     if not others:
         return (
             "You wrote some of this draft and somebody else has to publish it, but nobody else "
-            "may: make somebody an owner of the policy."
+            "may: make another person an owner of the policy."
         )
     return f"You wrote some of this draft; somebody else has to publish it: {_either(others)}."
 

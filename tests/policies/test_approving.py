@@ -128,7 +128,7 @@ def test_where_nobody_else_may_it_says_what_to_do() -> None:
     factories.api(admin).patch(f"policies/{policy.slug}", WANTED)
     asked = Asked(admin, admin, admin, policy.slug)
     asked.write(admin)
-    assert "make somebody an owner" in asked.publish(admin).json()["detail"]
+    assert "make another person an owner" in asked.publish(admin).json()["detail"]
 
 
 def test_an_annotator_is_not_said_to_be_able_to_publish(asked: Asked) -> None:
