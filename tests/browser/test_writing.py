@@ -187,3 +187,28 @@ def test_signed_out_while_writing_nothing_is_lost(visits: Visits, world: World) 
     page.wait_for_timeout(1_200)
     page.reload()
     expect(page.get_by_label("Scope")).to_have_value("Answers about the weather. And of the sea.")
+
+
+def test_a_second_person_publishes_what_an_owner_wrote(visits: Visits, world: World) -> None:
+    slug = world.policy("second-person")
+    admin = visits.open(world.admin, f"/policies/{slug}/settings/")
+    admin.get_by_label("A second person publishes").check()
+    admin.get_by_role("button", name="Save").first.click()
+    expect(admin.get_by_label("A second person publishes")).to_be_checked()
+
+    owner = visits.open(world.owner, f"/policies/{slug}/settings/")
+    expect(owner.get_by_label("A second person publishes")).to_be_disabled()
+    owner.goto(f"/policies/{slug}/edit/")
+    owner.get_by_label("Definition").fill("Whether an answer names a dose, in words or figures.")
+    expect(owner.locator("#difference")).to_contain_text("Draft saved")
+    owner.get_by_role("link", name="Publish…").click()
+    expect(owner.locator("main")).to_contain_text(f"has to publish it: {world.admin.email}")
+    expect(owner.get_by_role("button", name="Publish")).to_be_disabled()
+
+    admin.goto("/policies/?q=second-person")
+    expect(admin.locator("main")).to_contain_text("a draft waits for a second person")
+    admin.goto(f"/policies/{slug}/publish/")
+    admin.get_by_role("button", name="Publish").click()
+    expect(admin.locator("main")).to_contain_text("Version 2")
+    admin.get_by_role("link", name="v2").click()
+    expect(admin.locator("main")).to_contain_text(f"written by {world.owner.email}")
