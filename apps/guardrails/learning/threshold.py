@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-RECIPE = {"threshold": "Clopper-Pearson, near twins by Kish"}
+RECIPE = {"threshold": "Clopper-Pearson, groups by their design effect"}
 CONFIDENCE = 0.95
 ENOUGH_NEGATIVES = 60
 """Below this many random complying items a threshold is provisional (ml.md section 3)."""
@@ -86,16 +86,44 @@ def negatives_needed(rate: float) -> int:
     return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-rate))
 
 
-def independent(groups: NDArray[np.integer]) -> int:
-    """How many independent items say as much as these, at least: n^2 / sum of m^2, rounded down.
+def independent(scores: NDArray[np.float64], groups: NDArray[np.integer]) -> int:
+    """How many independent items say as much as these: n / (1 + (m - 1) rho), rounded down.
 
-    Of groups of one size as many as there are groups (Kish 1965, where a group says one thing).
+    Kish's design effect (1965): m is the size of the group of an item, on the average over items,
+    and rho how alike a group is: the larger of the correlations within groups of the ranks, and of
+    being in the top tenth, where thresholds stand. All of a group alike: as many as groups, where
+    these are of one size.
 
     Args:
+        scores: of each item, the end that matters up, (items).
         groups: which group each item belongs to, (items).
     """
+    from scipy.stats import rankdata
+
+    count = len(scores)
     sizes = np.unique(groups, return_counts=True)[1]
-    return int(sizes.sum() ** 2 // (sizes**2).sum()) if len(sizes) else 0
+    if len(sizes) == count:
+        return count
+    ranks = rankdata(scores) / count
+    alike = max(_correlation(ranks, groups), _correlation((ranks > 0.9).astype(float), groups))
+    return max(1, int(count / (1 + ((sizes**2).sum() / count - 1) * alike)))
+
+
+def _correlation(values: NDArray[np.float64], groups: NDArray[np.integer]) -> float:
+    """The intraclass correlation by the analysis of variance (Donner 1986), in [0, 1].
+
+    1 for a single group, of which nothing can be said.
+    """
+    where, sizes = np.unique(groups, return_inverse=True, return_counts=True)[1:]
+    count, kinds = len(values), len(sizes)
+    if kinds == 1:
+        return 1.0
+    means = np.bincount(where, values) / sizes
+    between = (sizes * (means - values.mean()) ** 2).sum() / (kinds - 1)
+    within = ((values - means[where]) ** 2).sum() / (count - kinds)
+    size = (count - (sizes**2).sum() / count) / (kinds - 1)
+    spread = between + (size - 1) * within
+    return float(np.clip((between - within) / spread, 0, 1)) if spread else 0.0
 
 
 def choose(
@@ -112,7 +140,7 @@ def choose(
     Args:
         probabilities: calibrated c of each item, in [0, 1), (items).
         violates: the label of each item, (items).
-        groups: whose near twin each item is, (items); None where all are independent.
+        groups: which group each item belongs to, (items); None where all are independent.
 
     Raises ValueError for probabilities out of range, targets out of range or no target.
     """
@@ -121,8 +149,10 @@ def choose(
     _check_targets(targets)
     if groups is None:
         groups = np.arange(len(probabilities))
-    negatives = _Side(probabilities[~violates], groups[~violates], "complying")
-    positives = _Side(probabilities[violates], groups[violates], "violating")
+    good, bad = probabilities[~violates], probabilities[violates]
+    # false alarms stand at the upper end of good texts, misses at the lower end of bad ones
+    negatives = _Side("complying", np.sort(good)[::-1], independent(good, groups[~violates]))
+    positives = _Side("violating", np.sort(bad)[::-1], independent(-bad, groups[violates]))
     if targets.false_positive_rate is not None:
         return _for_false_positives(negatives, targets.false_positive_rate)
     if targets.recall is not None:
@@ -130,16 +160,25 @@ def choose(
     return _for_cost(negatives, targets.cost_ratio or 1.0)
 
 
+@dataclass(frozen=True)
 class _Side:
-    """The items of one label: probabilities, highest first, and how many are independent."""
+    """The items of one label.
 
-    def __init__(
-        self, probabilities: NDArray[np.float64], groups: NDArray[np.integer], label: str
-    ) -> None:
-        self.probabilities = np.sort(probabilities)[::-1]
-        self.count = len(probabilities)
-        self.independent = independent(groups)
-        self.label = label
+    probabilities: highest first, (items).
+    independent: how many independent ones say as much.
+    """
+
+    label: str
+    probabilities: NDArray[np.float64]
+    independent: int
+
+    @property
+    def count(self) -> int:
+        return len(self.probabilities)
+
+    @property
+    def is_grouped(self) -> bool:
+        return self.independent < self.count
 
     def allowed(self, limit: float) -> int:
         """Of how many of the items chance allows for, where the limit is for all; below count."""
@@ -147,16 +186,14 @@ class _Side:
 
     def told(self) -> str:
         """Those that calibrate a threshold, after a number of them."""
-        twins = self.independent < self.count
-        as_many = f", as good as {self.independent} without near twins" if twins else ""
+        as_many = f", as good as {self.independent} independent ones" if self.is_grouped else ""
         return f"of the {self.count} {self.label} labels that calibrate it{as_many}"
 
     def too_few(self, needed: int) -> str:
         """That they are fewer than are needed."""
         if self.count == 1:
             return f"1 {self.label} label calibrates it, fewer than the {needed} needed"
-        twins = self.independent < self.count
-        as_many = f" (as good as {self.independent} without near twins)" if twins else ""
+        as_many = f" (as good as {self.independent} independent ones)" if self.is_grouped else ""
         labels = f"{self.count} {self.label} labels calibrate it{as_many}"
         return f"{labels}, fewer than the {needed} needed"
 
