@@ -55,6 +55,8 @@ class PageSession(BaseAuthentication):
         reason = _Csrf(lambda _: None).process_view(request._request, lambda: None, (), {})  # type: ignore[arg-type, return-value]
         if reason:
             raise PermissionDenied(f"CSRF: {reason}")
+        if actor.user.must_change_password:
+            raise PermissionDenied("Choose a password of your own first, at /password/.")
         return actor, None
 
 

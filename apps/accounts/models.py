@@ -36,6 +36,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     email = models.EmailField(max_length=254, unique=True)  # always lower case
     name = models.CharField(max_length=200, blank=True)
     is_active = models.BooleanField(default=True)
+    # somebody else knows the password: nothing is open until they choose their own
+    must_change_password = models.BooleanField(default=False)
     # how this person likes to work: theme, label keys; small and validated by the view
     preferences = models.JSONField(default=dict)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods
 
 from apps.accounts.actor import Actor
@@ -29,12 +30,16 @@ def page(
     *,
     load: Callable[..., Any] | None = None,
     methods: tuple[str, ...] = ("GET",),
+    one_time_password: bool = False,
 ) -> Callable[[View], View]:
     """Declare a page.
 
     The view is called as view(request) or, with `load`, as view(request, target), where
     load(actor, **url_arguments) found the target among what the actor can see.
     Signed out: to the sign-in page. Problems become pages that say what to do.
+
+    Args:
+        one_time_password: open also to whoever has to choose their own password first.
     """
 
     def decorate(view: View) -> View:
@@ -44,6 +49,8 @@ def page(
             actor: Actor | None = request.actor  # type: ignore[attr-defined]
             if actor is None:
                 return _to_sign_in(request)
+            if actor.user.must_change_password and not one_time_password:
+                return _to_password(request)
             try:
                 target = load(actor, **url_arguments) if load else None
                 require(actor, permission, target)
@@ -62,6 +69,12 @@ _SIGNED_OUT = Problem(
     code="signed_out",
     status=401,
 )
+
+
+def _to_password(request: HttpRequest) -> HttpResponse:
+    if request.headers.get("HX-Request"):
+        return HttpResponse(status=403, headers={"HX-Redirect": "/password/"})
+    return redirect("accounts:password")
 
 
 def _to_sign_in(request: HttpRequest) -> HttpResponse:

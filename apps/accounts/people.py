@@ -45,7 +45,11 @@ def add_member(
     """Add a person to the actor's workspace.
 
     Returns the membership and, when the person is new to Parapet, a one-time password to hand
-    over ("" otherwise: they keep the password they have).
+    over, which opens nothing but the page where they choose their own ("" otherwise: they keep the
+    password they have).
+
+    Args:
+        password: in place of a one-time password; theirs from then on.
 
     Raises:
         Problem: 409 for somebody who is in the workspace already, and for an account of another
@@ -67,7 +71,9 @@ def add_member(
     one_time = ""
     if user is None:
         one_time = password or new_password()
-        user = User.objects.create_user(email, one_time, name=name)
+        user = User.objects.create_user(
+            email, one_time, name=name, must_change_password=not password
+        )
     elif password:
         user.set_password(password)
         user.save(update_fields=["password"])
@@ -125,11 +131,21 @@ def deactivate_member(actor: Actor, *, membership: Membership) -> None:
 
 
 @transaction.atomic
-def change_password(*, user: User, password: str) -> None:
-    """Set a new password; every other session of the person ends."""
+def change_password(*, user: User, password: str, one_time: bool = False) -> None:
+    """Set a new password; every other session of the person ends.
+
+    Args:
+        one_time: it is handed over by somebody, and the person has to choose another.
+
+    Raises:
+        ValidationError: where it is too weak, or the one-time password again.
+    """
     validate_password(password, user)
+    if user.must_change_password and user.check_password(password):
+        raise ValidationError("Choose another password than the one that you were given.")
     user.set_password(password)
-    user.save(update_fields=["password"])
+    user.must_change_password = one_time
+    user.save(update_fields=["password", "must_change_password"])
     for membership in user.memberships.select_related("workspace"):
         actor = Actor(membership.workspace, membership)
         record(actor, "member.change_password", membership)

@@ -69,7 +69,7 @@ def sign_out(request: HttpRequest) -> HttpResponseBase:
     return redirect("accounts:sign_in")
 
 
-@page("workspace.view", methods=("GET", "POST"))
+@page("workspace.view", methods=("GET", "POST"), one_time_password=True)
 def password(request: HttpRequest) -> HttpResponseBase:
     """Change the own password; every other session of the person ends."""
     form = PasswordForm(request.POST or None)

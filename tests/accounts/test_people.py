@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -289,6 +290,48 @@ def test_a_command_joins_it_and_its_password_stays(person: Any) -> None:
     call_command("add_member", "ada@x.example", "--workspace", "other", "--role", "owner")
     assert Membership.objects.get(workspace=other).role == "owner"
     assert sign_in(Client()).status_code == 302
+
+
+@pytest.fixture
+def newcomer(person: Any) -> tuple[Client, str]:
+    """Somebody who signed in with the one-time password that an admin has seen."""
+    _, one_time = people.add_member(person, email="eve@x.example", role="owner")
+    client = Client()
+    sign_in(client, one_time, "eve@x.example")
+    return client, one_time
+
+
+def choose(client: Client, current: str, new: str) -> str:
+    return client.post("/password/", {"current": current, "new": new}).content.decode()
+
+
+def test_a_one_time_password_opens_only_the_page_to_change_it(newcomer: Any) -> None:
+    client, _ = newcomer
+    assert client.get("/policies/").headers["Location"] == "/password/"
+    assert client.get("/", headers={"HX-Request": "true"}).headers["HX-Redirect"] == "/password/"
+    assert client.get("/api/v1/policies").status_code == 403
+    assert is_in(client)
+
+
+def test_with_a_password_of_their_own_everything_is_open(newcomer: Any) -> None:
+    client, one_time = newcomer
+    choose(client, one_time, "a password of my own")
+    assert client.get("/policies/").status_code == 200
+    assert client.get("/api/v1/policies").status_code == 200
+
+
+def test_the_one_time_password_is_no_password_of_their_own(newcomer: Any) -> None:
+    client, one_time = newcomer
+    assert "Choose another password" in choose(client, one_time, one_time)
+    assert client.get("/policies/").status_code == 302
+
+
+def test_a_password_that_a_command_made_is_for_one_time(person: Any) -> None:
+    said = StringIO()
+    call_command("new_password", "ada@x.example", stdout=said)
+    client = Client()
+    sign_in(client, said.getvalue().strip())
+    assert client.get("/policies/").headers["Location"] == "/password/"
 
 
 @pytest.mark.parametrize("role", ["owner", "admin"])

@@ -7,7 +7,7 @@ from collections import Counter
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Person, Visits, World
+from tests.browser.conftest import Visits, World, settled
 from tests.running import wait_for
 
 # when a key goes down, and when another item stands on the screen
@@ -335,7 +335,8 @@ def test_two_tabs_at_once(visits: Visits, world: World) -> None:
 def test_signed_out_in_between(visits: Visits, world: World) -> None:
     """Somebody signs out in another tab: the answer waits for the next sign-in."""
     world.policy("signed-out", texts=10)
-    person = Person("leaver@browser.example", _add(world, "leaver@browser.example", "signed-out"))
+    one_time = _add(world, "leaver@browser.example", "signed-out")
+    person = settled(world.site, "leaver@browser.example", one_time)
     page = visits.open(person, "/label/signed-out/")
     other = page.context.new_page()
     other.goto("/password/")

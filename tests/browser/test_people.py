@@ -37,7 +37,9 @@ def test_a_new_person_from_one_time_password_to_role(visits: Visits, world: Worl
     # that person signs in with it and chooses an own one
     theirs = visits.open(None)
     sign_in(theirs, Person("new@browser.example", one_time))
-    theirs.goto("/password/")
+    expect(theirs.locator("main")).to_contain_text("Somebody gave you this password")
+    theirs.goto("/label/")
+    theirs.wait_for_url("**/password/")
     theirs.get_by_label("Current password").fill(one_time)
     theirs.get_by_label("New password").fill("short")
     theirs.get_by_role("button", name="Change password").click()

@@ -21,5 +21,5 @@ class Command(BaseCommand):
         if user is None:
             raise CommandError("Nobody has this e-mail address.")
         password = new_password()
-        change_password(user=user, password=password)
+        change_password(user=user, password=password, one_time=True)
         self.stdout.write(password)
