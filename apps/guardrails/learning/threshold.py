@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-RECIPE = {"threshold": "Clopper-Pearson, groups by their design effect"}
+RECIPE = {"threshold": "Clopper-Pearson, groups by Korn and Graubard"}
 CONFIDENCE = 0.95
 ENOUGH_NEGATIVES = 60
 """Below this many random complying items a threshold is provisional (ml.md section 3)."""
@@ -52,10 +52,15 @@ class Choice:
 
 def upper_bound(successes: int, trials: int, confidence: float = CONFIDENCE) -> float:
     """One-sided upper bound on a proportion (Clopper & Pearson 1934), in (0, 1]; 1 of none."""
+    _check(successes, trials)
+    return _upper_bound(successes, trials, confidence)
+
+
+def _upper_bound(successes: float, trials: float, confidence: float = CONFIDENCE) -> float:
+    """The same for effective numbers, which need not be whole."""
     from scipy.special import betaincinv
 
-    _check(successes, trials)
-    if successes == trials:
+    if successes >= trials:
         return 1.0
     return float(betaincinv(successes + 1, trials - successes, confidence))
 
@@ -86,46 +91,6 @@ def negatives_needed(rate: float) -> int:
     return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-rate))
 
 
-def independent(scores: NDArray[np.float64], groups: NDArray[np.integer]) -> int:
-    """How many independent items say as much as these: n / (1 + (m - 1) rho), rounded down.
-
-    Kish's design effect (1965): m is the size of the group of an item, on the average over items,
-    and rho how alike a group is: the larger of the correlations within groups of the ranks, and of
-    being in the top tenth, where thresholds stand. All of a group alike: as many as groups, where
-    these are of one size.
-
-    Args:
-        scores: of each item, the end that matters up, (items).
-        groups: which group each item belongs to, (items).
-    """
-    from scipy.stats import rankdata
-
-    count = len(scores)
-    sizes = np.unique(groups, return_counts=True)[1]
-    if len(sizes) == count:
-        return count
-    ranks = rankdata(scores) / count
-    alike = max(_correlation(ranks, groups), _correlation((ranks > 0.9).astype(float), groups))
-    return max(1, int(count / (1 + ((sizes**2).sum() / count - 1) * alike)))
-
-
-def _correlation(values: NDArray[np.float64], groups: NDArray[np.integer]) -> float:
-    """The intraclass correlation by the analysis of variance (Donner 1986), in [0, 1].
-
-    1 for a single group, of which nothing can be said.
-    """
-    where, sizes = np.unique(groups, return_inverse=True, return_counts=True)[1:]
-    count, kinds = len(values), len(sizes)
-    if kinds == 1:
-        return 1.0
-    means = np.bincount(where, values) / sizes
-    between = (sizes * (means - values.mean()) ** 2).sum() / (kinds - 1)
-    within = ((values - means[where]) ** 2).sum() / (count - kinds)
-    size = (count - (sizes**2).sum() / count) / (kinds - 1)
-    spread = between + (size - 1) * within
-    return float(np.clip((between - within) / spread, 0, 1)) if spread else 0.0
-
-
 def choose(
     probabilities: NDArray[np.float64],
     violates: NDArray[np.bool_],
@@ -149,53 +114,14 @@ def choose(
     _check_targets(targets)
     if groups is None:
         groups = np.arange(len(probabilities))
-    good, bad = probabilities[~violates], probabilities[violates]
     # false alarms stand at the upper end of good texts, misses at the lower end of bad ones
-    negatives = _Side("complying", np.sort(good)[::-1], independent(good, groups[~violates]))
-    positives = _Side("violating", np.sort(bad)[::-1], independent(-bad, groups[violates]))
+    negatives = _Side("complying", probabilities[~violates], groups[~violates])
+    positives = _Side("violating", -probabilities[violates], groups[violates])
     if targets.false_positive_rate is not None:
         return _for_false_positives(negatives, targets.false_positive_rate)
     if targets.recall is not None:
         return _for_recall(positives, negatives, targets.recall)
     return _for_cost(negatives, targets.cost_ratio or 1.0)
-
-
-@dataclass(frozen=True)
-class _Side:
-    """The items of one label.
-
-    probabilities: highest first, (items).
-    independent: how many independent ones say as much.
-    """
-
-    label: str
-    probabilities: NDArray[np.float64]
-    independent: int
-
-    @property
-    def count(self) -> int:
-        return len(self.probabilities)
-
-    @property
-    def is_grouped(self) -> bool:
-        return self.independent < self.count
-
-    def allowed(self, limit: float) -> int:
-        """Of how many of the items chance allows for, where the limit is for all; below count."""
-        return _allowed(self.independent, limit) * self.count // self.independent
-
-    def told(self) -> str:
-        """Those that calibrate a threshold, after a number of them."""
-        as_many = f", as good as {self.independent} independent ones" if self.is_grouped else ""
-        return f"of the {self.count} {self.label} labels that calibrate it{as_many}"
-
-    def too_few(self, needed: int) -> str:
-        """That they are fewer than are needed."""
-        if self.count == 1:
-            return f"1 {self.label} label calibrates it, fewer than the {needed} needed"
-        as_many = f" (as good as {self.independent} independent ones)" if self.is_grouped else ""
-        labels = f"{self.count} {self.label} labels calibrate it{as_many}"
-        return f"{labels}, fewer than the {needed} needed"
 
 
 def _check_targets(targets: Targets) -> None:
@@ -207,6 +133,61 @@ def _check_targets(targets: Targets) -> None:
         raise ValueError("a cost ratio is above 0")
     if cost is None and rates == (None, None):
         raise ValueError("no target is set")
+
+
+class _Side:
+    """The items of one label, those that err first at any threshold first.
+
+    scores: highest first, (items).
+    sizes: how many items are in the group of each, (items).
+    """
+
+    def __init__(
+        self, label: str, scores: NDArray[np.float64], groups: NDArray[np.integer]
+    ) -> None:
+        order = np.argsort(-scores, kind="stable")
+        self.label, self.count, self.scores = label, len(scores), scores[order]
+        _, where, sizes = np.unique(groups[order], return_inverse=True, return_counts=True)
+        self.groups, self.group_of, self.sizes = len(sizes), where, sizes
+
+    def allowed(self, limit: float) -> int:
+        """How many may err, so that the upper bound on the rate of errors is within the limit.
+
+        Clopper and Pearson's bound with the effective number of items of Korn and Graubard (1998):
+        as many as would have the variance that the groups' errors have. -1 where even none is too
+        many: then a group counts as one. Where large groups that score alike are many, and none of
+        them errs, the bound is too low.
+        """
+        if upper_bound(0, self.groups) > limit:
+            return -1
+        erring = np.zeros(self.groups)
+        squares = products = 0.0
+        everything = float((self.sizes**2).sum())
+        for number in range(1, int(limit * self.count) + 1):
+            group = self.group_of[number - 1]
+            squares += 2 * erring[group] + 1
+            products += self.sizes[group]
+            erring[group] += 1
+            rate = number / self.count
+            variance = squares - 2 * rate * products + rate**2 * everything
+            effective = min(self.count, self.count**2 * rate * (1 - rate) / variance)
+            if _upper_bound(rate * effective, effective) > limit:
+                return number - 1
+        return int(limit * self.count)
+
+    def told(self) -> str:
+        """Those that calibrate a threshold, after a number of them."""
+        grouped = f" in {self.groups} groups" if self.groups < self.count else ""
+        return f"of the {self.count} {self.label} labels{grouped} that calibrate it"
+
+    def too_few(self, needed: int) -> str:
+        """That they are fewer than are needed."""
+        if self.count == 1:
+            return f"1 {self.label} label calibrates it, fewer than the {needed} needed"
+        of_groups = f" in {self.groups} groups calibrate it, fewer groups than the {needed} needed"
+        alone = f" calibrate it, fewer than the {needed} needed"
+        grouped = self.groups < self.count
+        return f"{self.count} {self.label} labels{of_groups if grouped else alone}"
 
 
 def _for_false_positives(negatives: _Side, limit: float) -> Choice:
@@ -222,26 +203,15 @@ def _for_false_positives(negatives: _Side, limit: float) -> Choice:
             f"{aim}; no complying label calibrates it yet, {needed} are needed, so it flags nothing"
         )
         return Choice(FLAGS_NOTHING, "false_positive_rate", True, note)
-    if upper_bound(0, negatives.independent) > limit:
+    allowed = negatives.allowed(limit)
+    if allowed < 0:
         note = f"{aim}; {negatives.too_few(needed)}, so it stands just above the highest of them"
-        return Choice(_above(negatives.probabilities[0]), "false_positive_rate", True, note)
-    threshold = _above(negatives.probabilities[negatives.allowed(limit)])
-    flagged = int((negatives.probabilities >= threshold).sum())
+        return Choice(_above(negatives.scores[0]), "false_positive_rate", True, note)
+    threshold = _above(negatives.scores[allowed])
+    flagged = int((negatives.scores >= threshold).sum())
     note = f"{aim}; it flags {flagged} {negatives.told()}, which leaves room for chance"
-    provisional = negatives.independent < ENOUGH_NEGATIVES
+    provisional = negatives.groups < ENOUGH_NEGATIVES
     return Choice(threshold, "false_positive_rate", provisional, _hedge(note, provisional))
-
-
-def _allowed(count: int, limit: float) -> int:
-    """The most of `count` whose upper bound is within the limit; 0's must be."""
-    low, high = 0, count
-    while high - low > 1:
-        middle = (low + high) // 2
-        if upper_bound(middle, count) <= limit:
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 def _for_recall(positives: _Side, negatives: _Side, target: float) -> Choice:
@@ -254,21 +224,21 @@ def _for_recall(positives: _Side, negatives: _Side, target: float) -> Choice:
             "so it stands at one half"
         )
         return Choice(0.5, "recall", True, note)
-    if lower_bound(positives.independent, positives.independent) < target:
-        note = f"{aim}; {positives.too_few(needed)}, so it stands at the lowest of them"
-        return Choice(_at(positives.probabilities[-1]), "recall", True, note)
     # To catch at least the target is to miss at most the rest, and the bounds are symmetric.
     missable = positives.allowed(1 - target)
-    threshold = _at(positives.probabilities[positives.count - 1 - missable])
-    caught = int((positives.probabilities >= threshold).sum())
-    provisional = negatives.independent < ENOUGH_NEGATIVES
+    if missable < 0:
+        note = f"{aim}; {positives.too_few(needed)}, so it stands at the lowest of them"
+        return Choice(_at(-positives.scores[0]), "recall", True, note)
+    threshold = _at(-positives.scores[missable])
+    caught = int((-positives.scores >= threshold).sum())
+    provisional = negatives.groups < ENOUGH_NEGATIVES
     note = f"{aim}; it flags {caught} {positives.told()}, which leaves room for chance"
     return Choice(threshold, "recall", provisional, _hedge(note, provisional))
 
 
 def _for_cost(negatives: _Side, ratio: float) -> Choice:
     """Least expected cost: flag when c * ratio >= 1 - c."""
-    provisional = negatives.independent < ENOUGH_NEGATIVES
+    provisional = negatives.groups < ENOUGH_NEGATIVES
     note = f"a miss costs {ratio:g} times a false alarm"
     return Choice(_at(1 / (1 + ratio)), "cost", provisional, _hedge(note, provisional))
 
@@ -285,7 +255,8 @@ def _at(probability: float) -> float:
 def _hedge(note: str, provisional: bool) -> str:
     if not provisional:
         return note
-    return f"{note}; provisional, as fewer than {ENOUGH_NEGATIVES} complying labels calibrate it"
+    few = f"fewer than {ENOUGH_NEGATIVES} complying labels (or groups of them) calibrate it"
+    return f"{note}; provisional, as {few}"
 
 
 def _percent(share: float) -> str:
