@@ -72,6 +72,7 @@ def calibrate_gate(actor: Actor, *, policy: Policy) -> Calibration:
         policy=policy,
         content={**content, "gate": {**content["gate"], "slope": slope, "offset": offset}},
         revision=revision or None,
+        fitted=True,
     )
     return Calibration(slope, offset, len(means))
 

@@ -83,7 +83,10 @@ class GuardrailDetail(Endpoint):
 
 
 class GuardrailPublish(Endpoint):
-    """Make the draft what guards. 409 names the must-pass cases it fails, if any."""
+    """Make the draft what guards. 409 names the must-pass cases it fails, if any.
+
+    Where a second person publishes, If-Match is needed.
+    """
 
     requires = {"POST": "guardrails.edit"}
     load = staticmethod(load_policy)
@@ -95,8 +98,9 @@ class GuardrailPublish(Endpoint):
     )
     def post(self, request: Request, slug: str) -> Response:
         data = validated(shapes.PublishIn, request.data)
+        meant = if_match(request) if self.target.second_approver else if_match_given(request)
         version = configuring.publish_guardrail(
-            self.actor, policy=self.target, note=data["note"], revision=if_match_given(request)
+            self.actor, policy=self.target, note=data["note"], revision=meant
         )
         return Response(shapes.show_guardrail_version(version), status=201)
 

@@ -27,7 +27,7 @@ from apps.guardrails.configuration import (
 from apps.guardrails.exemptions import LONGEST_PHRASE, phrase_of, text_hash
 from apps.guardrails.models import GuardrailDraft, GuardrailVersion, RuleException
 from apps.guardrails.services import tell_change
-from apps.policies.approving import add_author, approved
+from apps.policies.approving import approved, note_author
 from apps.policies.models import Policy, PolicyDraft, PolicyVersion, Rule
 from apps.policies.services import hold_policy, hold_seen
 
@@ -110,9 +110,17 @@ before_exception: list[Callable[[Policy, RuleException], None]] = []
 
 @transaction.atomic
 def save_guardrail_draft(
-    actor: Actor, *, policy: Policy, content: Mapping[str, Any], revision: int | None
+    actor: Actor,
+    *,
+    policy: Policy,
+    content: Mapping[str, Any],
+    revision: int | None,
+    fitted: bool = False,
 ) -> int:
     """Replace the draft, which has to be right in itself; returns its new revision.
+
+    Args:
+        fitted: only numbers that were fitted to labels differ, which nobody wrote.
 
     Raises:
         Problem: 400 with every wrong field; 412 when somebody else saved since `revision`.
@@ -128,7 +136,9 @@ def save_guardrail_draft(
     draft.revision += 1
     draft.edited_by = actor.membership
     draft.save()
-    add_author(actor, draft)
+    if not fitted:
+        differs = parsed != content_of(current_guardrail(policy))
+        note_author(actor, draft, differs=differs)
     record(actor, "guardrail.save_draft", policy, revision=draft.revision)
     return draft.revision
 

@@ -126,7 +126,14 @@ class PolicyDraftDetail(Endpoint):
         return Response(shapes.show_draft(draft), headers={"ETag": f'"{draft.revision}"'})
 
 
+def _meant(request: Request, policy: Policy) -> int | None:
+    """The draft's revision that is published; a second person says which one they looked at."""
+    return if_match(request) if policy.second_approver else if_match_given(request)
+
+
 class PolicyPublish(Endpoint):
+    """Make the draft the next version. Where a second person publishes, If-Match is needed."""
+
     requires = {"POST": "policies.edit"}
     load = staticmethod(load_policy)
 
@@ -137,7 +144,7 @@ class PolicyPublish(Endpoint):
     )
     def post(self, request: Request, slug: str) -> Response:
         version = services.publish_version(
-            self.actor, policy=self.target, revision=if_match_given(request)
+            self.actor, policy=self.target, revision=_meant(request, self.target)
         )
         return Response(shapes.show_version(version), status=201)
 

@@ -23,9 +23,15 @@ class Draft(Protocol):
     def authors(self) -> ManyRelatedManager[Membership, Any]: ...
 
 
-def add_author(actor: Actor, draft: Draft) -> None:
-    """Note that a person has written some of a draft; a task is nobody."""
-    if actor.membership is not None:
+def note_author(actor: Actor, draft: Draft, *, differs: bool) -> None:
+    """Note that a person has written some of a draft; a task is nobody.
+
+    Args:
+        differs: from what is in force; a draft that is the same again is nobody's.
+    """
+    if not differs:
+        draft.authors.clear()
+    elif actor.membership is not None:
         draft.authors.add(actor.membership)
 
 
@@ -62,7 +68,7 @@ def _approvers(policy: Policy, authors: Sequence[Membership]) -> QuerySet[Member
     """The policy's owners and the workspace's admins who wrote none of a draft."""
     owners = policy.roles.filter(role=Role.OWNER).exclude(membership__role=Role.ANNOTATOR)
     return (
-        Membership.objects.filter(workspace=policy.workspace, is_active=True)
+        Membership.objects.filter(workspace=policy.workspace, is_active=True, user__is_active=True)
         .filter(Q(pk__in=owners.values("membership")) | Q(role=Role.ADMIN))
         .exclude(pk__in=[author.pk for author in authors])
         .select_related("user")

@@ -93,8 +93,8 @@ class SettingsForm(forms.ModelForm):
             "level": "A higher level's allowed rules lift lower blocks; nothing lifts its own. "
             "Admins set it.",
             "second_approver": "Whoever wrote some of a draft, of the rules or of the guardrail, "
-            "does not publish it: another owner does, or an admin. Exceptions and the kill switch "
-            "work at once. Admins set it.",
+            "does not publish it: another owner does, or an admin. Settings, exceptions, "
+            "thresholds and new policies need nobody else. Admins set it.",
         }
 
     def __init__(self, *args: Any, may_set_authority: bool, **kwargs: Any) -> None:

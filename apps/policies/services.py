@@ -15,7 +15,7 @@ from apps.accounts.actor import Actor
 from apps.accounts.audit import record
 from apps.accounts.models import Membership, Role
 from apps.base.problems import FieldError, Problem
-from apps.policies.approving import add_author, approved
+from apps.policies.approving import approved, note_author
 from apps.policies.models import Policy, PolicyDraft, PolicyRole, PolicyVersion, Rule
 from apps.policies.specification import Specification, compare, missing, parse
 from apps.policies.taxonomies import known_categories
@@ -83,7 +83,7 @@ def create_policy(
     made = PolicyDraft.objects.create(
         policy=policy, content=draft.as_dict(), edited_by=actor.membership
     )
-    add_author(actor, made)
+    note_author(actor, made, differs=True)
     if actor.membership is not None and not actor.is_admin:
         PolicyRole.objects.create(policy=policy, membership=actor.membership, role=Role.OWNER)
     policy.own_role = Role.OWNER
@@ -113,7 +113,7 @@ def save_draft(
     draft.revision += 1
     draft.edited_by = actor.membership
     draft.save()
-    add_author(actor, draft)
+    note_author(actor, draft, differs=bool(draft_changes(policy, draft)))
     record(actor, "policy.save_draft", policy, revision=draft.revision)
     return draft
 
@@ -291,10 +291,10 @@ def require_published(policy: Policy) -> None:
         raise Problem("Publish the policy first.", code="not_published", status=409)
 
 
-def draft_changes(policy: Policy) -> list[Any]:
+def draft_changes(policy: Policy, draft: PolicyDraft | None = None) -> list[Any]:
     """The draft against the published version (against nothing before the first)."""
     before = policy.current_version.specification if policy.current_version else NOTHING
-    return compare(before, policy.draft.specification)
+    return compare(before, (draft or policy.draft).specification)
 
 
 def _no_choice(field: Any, value: Any) -> str:

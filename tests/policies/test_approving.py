@@ -9,6 +9,7 @@ import pytest
 
 from apps.accounts.actor import Actor
 from apps.accounts.models import Role
+from apps.guardrails import configuring
 from apps.policies import services
 from apps.policies.models import Policy
 from tests import factories
@@ -37,7 +38,8 @@ class Asked:
         assert answer.status_code == 200
 
     def publish(self, actor: Actor, what: str = "") -> Any:
-        return factories.api(actor).post(self.drafts(f"{what}publish"), {})
+        api = factories.api(actor)
+        return api.post(self.drafts(f"{what}publish"), {}, **{"If-Match": "*"})
 
     def drafts(self, what: str) -> str:
         return f"policies/{self.slug}/{what}"
@@ -120,6 +122,32 @@ def test_the_guardrail_needs_a_second_person_as_well(asked: Asked) -> None:
     answer = asked.publish(asked.other, "guardrail/")
     assert answer.status_code == 201
     assert answer.json()["written_by"] == [asked.author.user.email]
+
+
+def test_a_draft_that_is_the_same_again_has_no_authors(asked: Asked) -> None:
+    asked.write(asked.author)
+    asked.write(asked.author, factories.SPECIFICATION["definition"])
+    asked.write(asked.other)
+    assert asked.publish(asked.author).status_code == 201
+
+
+@pytest.mark.parametrize("what", ["", "guardrail/"])
+def test_a_second_person_says_what_they_looked_at(asked: Asked, what: str) -> None:
+    asked.write(asked.author)
+    asked.write_guardrail(asked.author)
+    unseen = factories.api(asked.other).post(asked.drafts(f"{what}publish"), {})
+    assert unseen.status_code == 428
+
+
+def test_numbers_that_were_fitted_have_no_author(asked: Asked) -> None:
+    asked.write_guardrail(asked.author)
+    policy = Policy.objects.get(slug=asked.slug)
+    content, revision = configuring.draft_of(policy)
+    fitted = {**content, "gate": {**content["gate"], "slope": 2.0, "offset": 0.5}}
+    configuring.save_guardrail_draft(
+        asked.other, policy=policy, content=fitted, revision=revision, fitted=True
+    )
+    assert asked.publish(asked.other, "guardrail/").status_code == 201
 
 
 def test_where_nobody_else_may_it_says_what_to_do() -> None:
