@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Q
 from django.utils import timezone
 
 from apps.accounts.models import Workspace
@@ -36,6 +37,7 @@ from apps.runtime.models import Decision, DecisionText, ServedBundle
 from apps.runtime.texts import decrypt
 
 MOST_REPLAYED = 300
+_LOOKED_AT = 3_000
 SECONDS = 3.0
 _SHOWN = 20
 _SAID = ("policy", "policy_version", "check", "status", "action", "places")
@@ -120,14 +122,18 @@ def preview(
     specification: Specification | None = None,
     model: ModelVersion | None = None,
 ) -> Preview:
-    """Judge the newest kept decisions as things are, and with a draft or a model of one policy."""
+    """Judge the newest decisions as things are, and with a draft or a model of one policy.
+
+    Of those that the policy had a part in, or would have by a stage that the draft adds.
+    """
     workspace = policy.workspace
     served = bundles.assemble(workspace)[0]
     drafted = _with_draft(served, policy, configuration, specification, model)
     now, then = _acting(served, policy), _acting(drafted, policy)
-    kept = DecisionText.objects.filter(workspace=workspace, expires_at__gt=timezone.now()).order_by(
-        "-decision"
-    )[:MOST_REPLAYED]
+    recent = _recent(policy, specification)
+    kept = DecisionText.objects.filter(
+        workspace=workspace, decision__in=recent, expires_at__gt=timezone.now()
+    ).order_by("-decision")
     until = time.monotonic() + SECONDS
     flips: list[Flip] = []
     counts, replayed, undecided, left = {"stricter": 0, "milder": 0}, 0, 0, 0
@@ -150,14 +156,11 @@ def preview(
         counts["stricter" if restricts_more(after, before) else "milder"] += 1
         if len(flips) < _SHOWN:
             flips.append(Flip(row.decision, subjects[0].text[:500], before, after))
-    recent = Decision.objects.filter(workspace=workspace).order_by("-id")[:MOST_REPLAYED]
-    ids = [decision.pk for decision in recent.only("pk")]
-    with_text = DecisionText.objects.filter(decision__in=ids, expires_at__gt=timezone.now()).count()
     return Preview(
         replayed,
         left,
         undecided,
-        lost=len(ids) - with_text,
+        lost=len(recent) - replayed - undecided - left,
         **counts,
         flips=flips,
         remote=any(
@@ -167,6 +170,19 @@ def preview(
             for check in guard.guardrail.checks
         ),
     )
+
+
+def _recent(policy: Policy, specification: Specification | None) -> list[UUID]:
+    """The newest decisions that a policy had a part in, among the newest of all."""
+    version = policy.current_version
+    added = set(specification.stages if specification else ()) - set(
+        version.stages if version else ()
+    )
+    of_all = Decision.objects.filter(workspace=policy.workspace).order_by("-id")
+    rows = Decision.objects.filter(pk__in=of_all.values("pk")[:_LOOKED_AT]).filter(
+        Q(receipt__contains=[{"policy": policy.slug}]) | Q(stage__in=added)
+    )
+    return list(rows.order_by("-id").values_list("pk", flat=True)[:MOST_REPLAYED])
 
 
 def _acting(bundle: Bundle, policy: Policy) -> Bundle:

@@ -123,11 +123,20 @@ def feedback(request: HttpRequest, found: Decision) -> HttpResponseBase:
             content=_given(request),
         )
     except Problem as problem:
-        if not allowed(viewer(request), "decisions.view", found):
-            raise
-        return _decision(request, found, problem=problem)
+        context = {
+            "decision": found,
+            "policies": _by_policy(found.receipt),
+            "kept": kept_content(viewer(request).workspace, found.pk) is not None,
+            "shapes": CONTENTS,
+            "shape": request.POST.get("shape", "text"),
+            "given": request.POST,
+            "problem": problem,
+        }
+        return render(request, "runtime/feedback.html", context, status=problem.status)
     if not opened:
         messages.success(request, "Thank you; it is kept with the decision.")
+        if allowed(viewer(request), "decisions.view", found):
+            return redirect("runtime:decision", found.pk)
         return redirect("runtime:playground")
     messages.success(request, "An incident was opened; its text is on top of the policy's queue.")
     theirs = Incident.objects.visible_to(viewer(request))

@@ -393,3 +393,18 @@ def test_whoever_asked_needs_not_send_a_kept_text_again(space: Space) -> None:
     written()
     place = f"decisions/{asked['decision_id']}/feedback"
     assert owner.post(place, {"verdict": "wrongly_allowed"}).status_code == 201
+
+
+def test_refused_feedback_keeps_what_was_written(space: Space) -> None:
+    asked = "Ask a pharmacist."
+    factories.make_policy(space.admin, "other")
+    bundles.forget()
+    space.check(asked)
+    (decision,) = written()
+    sent = {"verdict": "wrongly_allowed", "policy": "", "text": asked, "note": "my own words"}
+    answer = factories.page_client(space.admin).post(f"/decisions/{decision.pk}/feedback/", sent)
+    page = answer.content.decode()
+    assert answer.status_code == 400
+    assert "Name the policy whose verdict was wrong." in page
+    assert 'value="my own words"' in page
+    assert asked in page

@@ -11,6 +11,7 @@ from django.utils import timezone
 from apps.guardrails.configuration import parse
 from apps.runtime import bundles, permissions, replaying, texts
 from apps.runtime.models import DecisionText
+from tests import factories
 from tests.runtime.conftest import WORDS, Space, written
 
 BAD, GOOD = "Take two tablets.", "Ask a pharmacist."
@@ -102,6 +103,18 @@ def test_a_preview_says_how_many_could_not_be_replayed(space: Space) -> None:
     decided(space, BAD, GOOD)
     draft = parse({"checks": [WORDS]}, rules=RULES)
     assert replaying.preview(space.policy, configuration=draft).lost == 2
+
+
+def test_a_preview_leaves_out_what_the_policy_was_not_asked(space: Space) -> None:
+    texts.keep_texts(space.admin, share=1.0, days=30)
+    factories.make_policy(space.admin, "other")
+    bundles.forget()
+    decided(space, GOOD)
+    space.check("Take three tablets.", policies=["other"])
+    written()
+    draft = parse({"checks": [{**WORDS, "settings": {"words": ["three tablets"]}}]}, rules=RULES)
+    found = replaying.preview(space.policy, configuration=draft)
+    assert (found.replayed, found.lost, found.stricter) == (1, 0, 0)
 
 
 def test_a_preview_acts_even_where_the_policy_is_in_shadow(space: Space) -> None:
