@@ -59,9 +59,9 @@ def _link(request: Request, cursor: str) -> str | None:
     return request.build_absolute_uri(f"{request.path}?{urlencode(query)}")
 
 
-def if_match_given(request: Request) -> int | None:
-    """The revision that somebody saw, where they say so."""
-    return if_match(request) if "If-Match" in request.headers else None
+def if_match_given(request: Request, *, needed: bool = False) -> int | None:
+    """The revision that somebody saw, where they say so, or where it is needed."""
+    return if_match(request) if needed or "If-Match" in request.headers else None
 
 
 def if_match(request: Request) -> int | None:

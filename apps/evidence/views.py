@@ -20,7 +20,7 @@ from apps.guardrails.assembling import configuration_of
 from apps.guardrails.comparing import compare
 from apps.guardrails.configuration import DEFAULT, parse
 from apps.guardrails.forms import number_in
-from apps.guardrails.models import GuardrailDraft, ModelVersion
+from apps.guardrails.models import ModelVersion
 from apps.guardrails.permissions import load_model
 from apps.guardrails.services import live_model, served_as
 from apps.labeling.labels import counts
@@ -105,7 +105,7 @@ def publish_guardrail(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     content, revision = configuring.draft_of(policy)
     current = configuring.current_guardrail(policy)
     configuration = parse(content, rules=configuring.rules_of(policy))
-    draft = GuardrailDraft.objects.filter(policy=policy).first()
+    draft = configuring.saved_draft(policy)
     context = {
         "policy": policy,
         "tab": "guardrail",

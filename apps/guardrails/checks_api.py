@@ -98,9 +98,9 @@ class GuardrailPublish(Endpoint):
     )
     def post(self, request: Request, slug: str) -> Response:
         data = validated(shapes.PublishIn, request.data)
-        meant = if_match(request) if self.target.second_approver else if_match_given(request)
+        seen = if_match_given(request, needed=self.target.second_approver)
         version = configuring.publish_guardrail(
-            self.actor, policy=self.target, note=data["note"], revision=meant
+            self.actor, policy=self.target, note=data["note"], revision=seen
         )
         return Response(shapes.show_guardrail_version(version), status=201)
 

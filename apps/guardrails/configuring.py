@@ -40,9 +40,14 @@ def current_guardrail(policy: Policy) -> GuardrailVersion | None:
     return policy.guardrails.order_by("-number").first()
 
 
+def saved_draft(policy: Policy) -> GuardrailDraft | None:
+    """What somebody saved as the policy's next guardrail; None where nobody ever did."""
+    return GuardrailDraft.objects.filter(policy=policy).first()
+
+
 def draft_of(policy: Policy) -> tuple[dict[str, Any], int]:
     """The content of the draft and its revision; (what guards now, 0) without one."""
-    draft = GuardrailDraft.objects.filter(policy=policy).first()
+    draft = saved_draft(policy)
     if draft is not None:
         return draft.content, draft.revision
     return content_of(current_guardrail(policy)), 0
@@ -55,7 +60,7 @@ def content_of(version: GuardrailVersion | None) -> dict[str, Any]:
 
 def is_drafted(policy: Policy, current: GuardrailVersion | None) -> bool:
     """Whether the draft is another guardrail than the one that guards."""
-    draft = GuardrailDraft.objects.filter(policy=policy).first()
+    draft = saved_draft(policy)
     return draft is not None and draft.content != content_of(current)
 
 

@@ -126,11 +126,6 @@ class PolicyDraftDetail(Endpoint):
         return Response(shapes.show_draft(draft), headers={"ETag": f'"{draft.revision}"'})
 
 
-def _meant(request: Request, policy: Policy) -> int | None:
-    """The draft's revision that is published; a second person says which one they looked at."""
-    return if_match(request) if policy.second_approver else if_match_given(request)
-
-
 class PolicyPublish(Endpoint):
     """Make the draft the next version. Where a second person publishes, If-Match is needed."""
 
@@ -143,9 +138,8 @@ class PolicyPublish(Endpoint):
         responses={201: shapes.VersionShape},
     )
     def post(self, request: Request, slug: str) -> Response:
-        version = services.publish_version(
-            self.actor, policy=self.target, revision=_meant(request, self.target)
-        )
+        seen = if_match_given(request, needed=self.target.second_approver)
+        version = services.publish_version(self.actor, policy=self.target, revision=seen)
         return Response(shapes.show_version(version), status=201)
 
 

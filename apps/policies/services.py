@@ -103,7 +103,8 @@ def save_draft(
     Raises:
         Problem: 412 when somebody else saved in between; nothing is written.
     """
-    content = parse(specification).as_dict()
+    given = parse(specification)
+    content = given.as_dict()
     draft = PolicyDraft.objects.select_for_update().get(policy=policy)
     told = "Somebody else changed this draft; reload to see theirs before you save yours."
     hold_seen(revision, draft.revision, told)
@@ -113,7 +114,7 @@ def save_draft(
     draft.revision += 1
     draft.edited_by = actor.membership
     draft.save()
-    note_author(actor, draft, differs=bool(draft_changes(policy, draft)))
+    note_author(actor, draft, differs=given != _in_force(policy))
     record(actor, "policy.save_draft", policy, revision=draft.revision)
     return draft
 
@@ -291,10 +292,13 @@ def require_published(policy: Policy) -> None:
         raise Problem("Publish the policy first.", code="not_published", status=409)
 
 
-def draft_changes(policy: Policy, draft: PolicyDraft | None = None) -> list[Any]:
+def draft_changes(policy: Policy) -> list[Any]:
     """The draft against the published version (against nothing before the first)."""
-    before = policy.current_version.specification if policy.current_version else NOTHING
-    return compare(before, (draft or policy.draft).specification)
+    return compare(_in_force(policy), policy.draft.specification)
+
+
+def _in_force(policy: Policy) -> Specification:
+    return policy.current_version.specification if policy.current_version else NOTHING
 
 
 def _no_choice(field: Any, value: Any) -> str:
