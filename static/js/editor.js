@@ -147,7 +147,7 @@ if (named) {
   to.addEventListener("input", () => {
     own = true;
   });
-  from.addEventListener("input", () => {
+  function propose() {
     if (own) return;
     const latin = from.value
       .normalize("NFKD")
@@ -156,5 +156,7 @@ if (named) {
       .replace(/^-|-$/g, "")
       .slice(0, 60);
     to.value = latin || (from.value.trim() && "policy");
-  });
+  }
+  from.addEventListener("input", propose);
+  propose(); // a name may be written before this file has come
 }
