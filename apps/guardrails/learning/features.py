@@ -23,6 +23,7 @@ of Unicode can fold newly assigned characters differently, all others are stable
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -200,6 +201,16 @@ def _fold_character(character: str) -> str:
 def _without_marks(text: str) -> str:
     parts = unicodedata.normalize("NFKD", text)
     return "".join(part for part in parts if not unicodedata.combining(part))
+
+
+def plain(text: str) -> str:
+    """The text as its features see it: no code point that folds to nothing, one space for many.
+
+    It has the features of the text. Its lines are lines still, and blank ones are one.
+    """
+    nothing = [code for code in map(ord, set(text)) if not _fold_code_point(code)]
+    lines = (text.translate(dict.fromkeys(nothing)) if nothing else text).splitlines()
+    return re.sub("\n{3,}", "\n\n", "\n".join(" ".join(line.split()) for line in lines))
 
 
 def _classify(character: str) -> int:

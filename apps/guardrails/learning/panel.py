@@ -125,9 +125,9 @@ def pieces(text: str) -> list[str]:
     """What a long text is looked at through, in order; nothing of a short one.
 
     Windows cover all of it, and each paragraph and line of at most two windows is seen by itself.
-    White space is nothing to look at.
+    White space and what no reader sees have no length: nothing is hidden by being drawn out.
     """
-    if len(text) < LONG:
+    if len(text) < LONG or len(text := features.plain(text)) < LONG:
         return []
     starts = range(0, len(text) - WINDOW + STEP, STEP)
     spans = {(start, start + WINDOW) for start in starts}
