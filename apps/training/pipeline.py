@@ -144,6 +144,7 @@ def _fit(run: TrainingRun, frozen: Frozen) -> ModelVersion:
         threshold=choice.threshold,
         length_exponent=length.exponent,
         length_level=length.level,
+        length_pieces=length.pieces,
         extractor_version=features.EXTRACTOR_VERSION,
     )
     _say(run, 0.9, "writing the model")
@@ -167,6 +168,7 @@ def _fit(run: TrainingRun, frozen: Frozen) -> ModelVersion:
             **_report(frozen, probabilities, random, slope, offset),
             "length_exponent": length.exponent,
             "length_level": length.level,
+            "length_pieces": length.pieces,
             "refusal": _refusal(learned.linear.converged, slope),
             # what a threshold chosen by hand gives way to
             "choice": chosen,

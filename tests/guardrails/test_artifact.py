@@ -14,7 +14,12 @@ import numpy as np
 import pytest
 
 from apps.guardrails.learning import artifact, calibration, features
-from apps.guardrails.learning.artifact import ArtifactRefused, Model
+from apps.guardrails.learning.artifact import (
+    ALL_PIECES,
+    NOTHING_EASIER,
+    ArtifactRefused,
+    Model,
+)
 
 RANDOM = np.random.default_rng(0)
 MODEL = Model(
@@ -26,6 +31,7 @@ MODEL = Model(
     threshold=0.42,
     length_exponent=0.6,
     length_level=-2.5,
+    length_pieces=71.0,
 )
 GOOD = artifact.to_bytes(MODEL)
 METADATA = json.loads(np.load(io.BytesIO(GOOD))["metadata"].tobytes())
@@ -42,6 +48,7 @@ def test_round_trip() -> None:
         "threshold",
         "length_exponent",
         "length_level",
+        "length_pieces",
         "extractor_version",
     )
     assert all(getattr(model, name) == getattr(MODEL, name) for name in numbers)
@@ -50,21 +57,34 @@ def test_round_trip() -> None:
 
 
 @pytest.mark.parametrize(
-    ("format", "without", "exponent"),
+    ("format", "without", "held"),
     [
-        ("parapet model 1", ["length_exponent", "length_level"], 1),
-        ("parapet model 2", ["length_level"], MODEL.length_exponent),
+        (
+            "parapet model 1",
+            ["length_exponent", "length_level", "length_pieces"],
+            (1, NOTHING_EASIER, ALL_PIECES),
+        ),
+        (
+            "parapet model 2",
+            ["length_level", "length_pieces"],
+            (MODEL.length_exponent, NOTHING_EASIER, ALL_PIECES),
+        ),
+        (
+            "parapet model 3",
+            ["length_pieces"],
+            (MODEL.length_exponent, MODEL.length_level, ALL_PIECES),
+        ),
     ],
 )
-def test_a_model_of_an_older_format_holds_in_full_against_a_long_text_what_it_did(
-    format: str, without: list[str], exponent: float
+def test_a_model_of_an_older_format_holds_against_a_long_text_what_it_did(
+    format: str, without: list[str], held: tuple[float, float, float]
 ) -> None:
     older = {**METADATA, "format": format}
     for name in without:
         del older[name]
     data = npz(metadata=np.frombuffer(json.dumps(older).encode(), np.uint8))
     model = artifact.from_bytes(data, sha256=artifact.digest(data))
-    assert (model.length_exponent, model.length_level) == (exponent, artifact.NOTHING_EASIER)
+    assert (model.length_exponent, model.length_level, model.length_pieces) == held
     assert model.threshold == MODEL.threshold
 
 
@@ -172,13 +192,14 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "infinite IDF": (lambda: npz(idf=with_value(MODEL.idf, np.inf)), "finite"),
     "future extractor": (lambda: described(extractor_version=2), "extractor version 2"),
     "extractor version True": (lambda: described(extractor_version=True), "extractor version"),
-    "other format": (lambda: described(format="parapet model 4"), "another format"),
+    "other format": (lambda: described(format="parapet model 5"), "another format"),
     "extra metadata": (lambda: described(more=1), "expected names"),
     "NaN slope": (lambda: described(slope=float("nan")), "finite"),
     "text slope": (lambda: described(slope="1"), "not a number"),
     "threshold of 0": (lambda: described(threshold=0.0), "threshold"),
     "threshold above 1": (lambda: described(threshold=1.5), "threshold"),
     "exponent of another sign": (lambda: described(length_exponent=-0.1), "length exponent"),
+    "no pieces": (lambda: described(length_pieces=0.0), "number of pieces"),
     "no exponent": (lambda: described(length_exponent=None), "not a number"),
     "metadata no object": (lambda: npz(metadata=np.frombuffer(b"[]", np.uint8)), "expected names"),
     "metadata no JSON": (lambda: npz(metadata=np.frombuffer(b"\xff{", np.uint8)), "not JSON"),

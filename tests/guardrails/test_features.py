@@ -167,6 +167,20 @@ def test_explains_every_column(text: str) -> None:
     assert {column for _, column in named} == set(reference.row(text))
 
 
+@settings(max_examples=150, deadline=None)
+@given(texts)
+def test_the_plain_text_has_the_features_of_the_text_and_nothing_that_adds_none(text: str) -> None:
+    plain = features.plain(text)
+    assert same(features.extract([plain]), features.extract([text]))
+    assert len(plain) <= len(text)
+    assert features.plain(plain) == plain
+
+
+def test_the_plain_text_keeps_its_lines_and_paragraphs() -> None:
+    text = "a\u200b  b \r\nc\t\n \n\n\u2028d\u0301"
+    assert features.plain(text) == "a b\nc\n\nd"
+
+
 def test_small_chunks_and_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = features.extract(OWN)
     monkeypatch.setattr(features, "_CHUNK_CODE_POINTS", 64)

@@ -8,7 +8,7 @@ import pytest
 from apps.guardrails.learning import calibration, classifier, features, long_texts
 from apps.guardrails.learning.artifact import Model
 from apps.guardrails.learning.long_texts import IN_FULL, INDEPENDENT, LOWEST
-from apps.guardrails.learning.panel import Panel
+from apps.guardrails.learning.panel import STEP, Panel
 
 NEUTRAL = [f"{first}{last}" for first in ("ba", "ko", "mi", "tu", "re") for last in "lmnprstvxz"]
 BAD = ["prize", "offer", "casino", "winner"]
@@ -121,4 +121,10 @@ def test_any_texts_give_an_exponent_the_same_each_time(learned, text: str) -> No
 
 def test_which_texts_were_drawn_hardly_matters(learned) -> None:
     found = [length(learned, slope=0.5, seed=seed) for seed in range(5)]
-    assert (np.std(found, axis=0) < [0.05, 0.1]).all()
+    assert (np.std(found, axis=0) < [0.05, 0.1, 2]).all()
+
+
+def test_the_pieces_are_those_of_10_000_code_points_of_the_labelled_texts(learned) -> None:
+    words = "A line of so many words that it is a piece, and of no more of them."
+    assert length(learned, text=words).pieces == pytest.approx(10_000 / 69 + 10_000 / STEP, abs=2)
+    assert length(learned, text=" ".join([words] * 50)).pieces == pytest.approx(25, abs=2)

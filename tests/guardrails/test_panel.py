@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from apps.guardrails.learning import artifact, features
+from apps.guardrails.learning.artifact import ALL_PIECES
 from apps.guardrails.learning.panel import (
     LINE,
     LONG,
@@ -16,11 +17,15 @@ from apps.guardrails.learning.panel import (
     STEP,
     WINDOW,
     Panel,
-    pieces,
     together,
+    whole_and_pieces,
 )
 
 WORDS = ["sea", "walk", "bread", "stone", "river", "light", "paper", "table", "winter", "green"]
+
+
+def pieces(text: str) -> list[str]:
+    return whole_and_pieces(text)[1:]
 
 
 def model(seed: int) -> artifact.Model:
@@ -172,8 +177,17 @@ def test_a_long_text_has_the_odds_of_its_pieces_shared_out(exponent: float) -> N
 def test_the_whole_alone_stops_a_long_text_too() -> None:
     panel = Panel({"a": replace(model(1), length_exponent=1.0, length_level=1000.0)})
     whole, none = np.array([[9.0], [-9.0], [-9.0]]), np.array([[-9.0]] * 3)
-    assert panel._long(whole) == pytest.approx(9 - math.log(3)), "in full, easy as the pieces are"
-    assert panel._long(none) < 0
+    assert panel._long(whole, LONG) == pytest.approx(9 - math.log(3)), "in full, easy as it is"
+    assert panel._long(none, LONG) < 0
+
+
+@pytest.mark.parametrize(("pieces", "paid_for"), [(ALL_PIECES, 91), (200.0, 80), (1.0, 1)])
+def test_a_text_in_more_pieces_than_labelled_ones_pays_for_as_many_as_they_have(
+    pieces: float, paid_for: int
+) -> None:
+    panel = Panel({"a": replace(model(1), length_pieces=pieces)})
+    margins = np.array([[5.0], [6.0], *[[-9.0]] * 89])
+    assert panel._long(margins, LONG) == pytest.approx(6 - math.log(paid_for), abs=1e-6)
 
 
 def test_a_long_text_easier_than_labelled_ones_pays_less_and_never_less_than_nothing() -> None:

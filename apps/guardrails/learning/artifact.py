@@ -27,15 +27,30 @@ from apps.guardrails.learning import calibration, features
 MAXIMUM_BYTES = 200 * 2**20
 """Cap on a model's file, and on what it says it unpacks to."""
 
-_FORMAT = "parapet model 3"
-_NUMBERS = ("intercept", "slope", "offset", "threshold", "length_exponent", "length_level")
+_FORMAT = "parapet model 4"
+_NUMBERS = (
+    "intercept",
+    "slope",
+    "offset",
+    "threshold",
+    "length_exponent",
+    "length_level",
+    "length_pieces",
+)
 _METADATA_KEYS = {"format", "extractor_version", *_NUMBERS}
 NOTHING_EASIER = -1e9
 """Log odds that nothing lies below."""
+ALL_PIECES = 1e9
+"""More pieces than any text has."""
 # what older formats had not, as the number of today that says the same
 _OLDER: dict[str, dict[str, Any]] = {
-    "parapet model 1": {"length_exponent": 1.0, "length_level": NOTHING_EASIER},
-    "parapet model 2": {"length_level": NOTHING_EASIER},
+    "parapet model 1": {
+        "length_exponent": 1.0,
+        "length_level": NOTHING_EASIER,
+        "length_pieces": ALL_PIECES,
+    },
+    "parapet model 2": {"length_level": NOTHING_EASIER, "length_pieces": ALL_PIECES},
+    "parapet model 3": {"length_pieces": ALL_PIECES},
 }
 _MEMBERS = ("idf.npy", "weights.npy", "metadata.npy")
 _MAXIMUM_METADATA = 4096
@@ -65,6 +80,8 @@ class Model:
     length_exponent: in [0, 1]; the odds of a long text's n pieces are divided by n to this power.
     length_level: the log odds that most pieces of a good long text lie below; easier long texts
         have less to pay for their n. NOTHING_EASIER: all pay in full.
+    length_pieces: at least 1; no text's n is held to be more than so many for each 10,000 code
+        points. ALL_PIECES: all count.
     extractor_version: features.EXTRACTOR_VERSION when it was trained.
     """
 
@@ -76,6 +93,7 @@ class Model:
     threshold: float
     length_exponent: float = 1.0
     length_level: float = NOTHING_EASIER
+    length_pieces: float = ALL_PIECES
     extractor_version: int = features.EXTRACTOR_VERSION
 
 
@@ -220,4 +238,6 @@ def _metadata(array: NDArray[np.uint8]) -> dict[str, Any]:
         raise ArtifactRefused("The model's threshold is not between 0 and 1.")
     if not 0 <= metadata["length_exponent"] <= 1:
         raise ArtifactRefused("The model's length exponent is not between 0 and 1.")
+    if metadata["length_pieces"] < 1:
+        raise ArtifactRefused("The model's number of pieces is not 1 or more.")
     return metadata

@@ -1,10 +1,10 @@
 """How much a long text's number of pieces is held against it, learnt from texts held out.
 
-The odds of a long text's n pieces are divided by n ** exponent, and by less where most of them lie
-below the level of those that were labelled (panel.py). The exponent is what would make good texts
-of 10 kB score as good single ones do, at the top, where thresholds lie.
-That is an aim: few of the held-out texts have the highest pieces, and it is not let go above 1;
-longer texts may be stopped somewhat more or less often.
+The odds of a long text's n pieces are divided by n ** exponent, n being no more than labelled texts
+of its length have, and by less where most of them lie below the level of those (panel.py). The
+exponent is what would make good texts of 10 kB score as good single ones do, at the top, where
+thresholds lie. That is an aim: few of the held-out texts have the highest pieces, and it is not let
+go above 1; longer texts may be stopped somewhat more or less often.
 Imports the classifier: for workers only.
 """
 
@@ -24,18 +24,17 @@ from apps.guardrails.learning.panel import (
     LINE,
     LONG,
     MOST_OF,
+    NEAR,
     PARAGRAPH,
     STEP,
     WINDOW,
-    pieces,
+    whole_and_pieces,
 )
 
 READ = 500
 """Held-out good texts that are read for a fold, each cut at LONG code points."""
 MOST = 100_000
 """Code points that they are joined to."""
-NEAR = 10_000
-"""Code points of the long texts whose scores are compared with those of single texts."""
 LEAST = 150
 """Good texts below which the top of their scores is not known well enough: all pay in full."""
 LOWEST, INDEPENDENT = 0.3, 1.0
@@ -58,13 +57,16 @@ class Length(NamedTuple):
 
     exponent: in [0.3, 1], of the number of pieces that its odds are divided by.
     level: the calibrated log odds that most pieces of a good long text lie below.
+    pieces: how many a text of 10,000 code points pays for, and longer ones in proportion.
     """
 
     exponent: float
     level: float
+    pieces: float
 
 
-IN_FULL = Length(INDEPENDENT, NOTHING_EASIER)
+IN_FULL = Length(INDEPENDENT, NOTHING_EASIER, 70.0)
+"""Of what little is known of; 66 to 77 pieces are what the texts of the benchmarks have."""
 
 
 def learn(
@@ -76,13 +78,13 @@ def learn(
     offset: float,
     seed: int,
 ) -> Length:
-    """The exponent and the level for a model of these folds.
+    """What a model of these folds holds against a long text.
 
     The good texts that a fold held out are joined and looked at piece by piece by the classifier
-    that has not seen them. As many neighbouring pieces as 10 kB have make a long text. The exponent
-    is by how much the upper quantiles of long texts lie above those of the texts themselves, in
-    calibrated log odds, divided by the log of how many pieces these are; the level is the median of
-    what most pieces of a long text do not lie above.
+    that has not seen them. As many neighbouring pieces as 10 kB of them have make a long text. The
+    exponent is by how much the upper quantiles of long texts lie above those of the texts
+    themselves, in calibrated log odds, divided by the log of how many pieces these are; the level
+    is the median of what most pieces of a long text do not lie above.
 
     Args:
         good: which of the rows that calibrate comply, (rows).
@@ -97,8 +99,9 @@ def learn(
     for fold in folds:
         rows = draw.permutation(fold.rows[good[fold.rows]])[:READ]
         joined.append(_long(read(rows), draw))
-    each = [pieces(text) for text in joined]
-    near = sum(map(len, each)) * NEAR // max(1, sum(map(len, joined)))
+    looked_at = [whole_and_pieces(text) for text in joined]
+    each = [pieces for _, *pieces in looked_at]
+    near = sum(map(len, each)) * NEAR // max(1, sum(len(whole) for whole, *_ in looked_at))
     long = [
         sliding_window_view(slope * fold.score(features.extract(here)) + offset, near).T
         for fold, here in zip(folds, each, strict=True)
@@ -111,6 +114,7 @@ def learn(
     return Length(
         float(np.clip(higher.mean() / np.log(near), LOWEST, INDEPENDENT)),
         float(np.median(np.concatenate([panel.most(margins) for margins in long]))),
+        float(near),
     )
 
 

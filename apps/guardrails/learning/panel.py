@@ -7,10 +7,12 @@ often, then each of the n texts that are looked at violates 1/n as often, so by 
 of each are those of its c divided by n. How high the pieces of good texts lie together depends on
 how alike they are and how their scores fall off, so each model divides by n to a power of its own
 (long_texts.py), at which good texts of 10 kB are meant to be stopped as often as short ones
-(bench/long_texts.py prints what becomes of 30 kB). Most texts are easier than those that people
-label: where nine in ten pieces lie below what such pieces do in the labelled ones, their price
-falls by as much, down to nothing. The whole pays in full: a classifier that has learnt from short
-texts may take any long one for a violation.
+(bench/long_texts.py prints what becomes of 30 kB). A text that is broken into more pieces than
+labelled ones of its length pays for as many as these have: else short paragraphs around a violation
+would hide it. Most texts are easier than those that people label: where nine in ten pieces lie
+below what such pieces do in the labelled ones, their price falls by as much, down to nothing. The
+whole pays in full: a classifier that has learnt from short texts may take any long one for a
+violation.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ STEP = 400
 PARAGRAPH, LINE = 32, 64
 """Code points below which a paragraph or a line is looked at together with the next: good texts
 would be stopped for the short lines of their lists."""
+NEAR = 10_000
+"""Code points of a text that a model knows the number of pieces of."""
 MOST_OF = 0.9
 """The share of a long text's pieces that tells how easy it is."""
 
@@ -58,24 +62,29 @@ class Panel:
         self._offsets = np.array([model.offset for model in each])
         self._exponents = np.array([model.length_exponent for model in each])
         self._levels = np.array([model.length_level for model in each])
+        self._pieces = np.array([model.length_pieces for model in each])
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """c of each text by each model, in [0, 1]; (texts, models)."""
-        each = [[text, *pieces(text)] for text in texts]
+        each = [whole_and_pieces(text) for text in texts]
         margins = self._margins(features.extract(list(chain.from_iterable(each))))
         if len(margins) > len(texts):
             ends = list(accumulate(map(len, each)))
             margins = np.array(
-                [self._long(margins[start:end]) for start, end in pairwise([0, *ends])]
+                [
+                    self._long(margins[start:end], len(looked_at[0]))
+                    for looked_at, (start, end) in zip(each, pairwise([0, *ends]), strict=True)
+                ]
             )
         return _sigmoid(margins)
 
-    def _long(self, margins: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The log odds of a text by each model, from those of the whole and of its pieces."""
+    def _long(self, margins: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+        """The log odds of a text of this size by each model, from those of the whole and pieces."""
         whole, parts = margins[0], margins[1:]
         if not len(parts):
             return whole
-        price = self._exponents * np.log(len(margins))
+        paid_for = np.minimum(len(margins), np.maximum(self._pieces * (size / NEAR), 1))
+        price = self._exponents * np.log(paid_for)
         easier = np.maximum(self._levels - most(parts), 0)
         reduced = np.maximum(price - easier, 0)
         combined: NDArray[np.float64] = np.maximum(whole - price, together(parts) - reduced)
@@ -121,18 +130,18 @@ def most(margins: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def pieces(text: str) -> list[str]:
-    """What a long text is looked at through, in order; nothing of a short one.
+def whole_and_pieces(text: str) -> list[str]:
+    """What a text is scored through: itself and, of a long one, its pieces in order.
 
     Windows cover all of it, and each paragraph and line of at most two windows is seen by itself.
     White space and what no reader sees have no length: nothing is hidden by being drawn out.
     """
     if len(text) < LONG or len(text := features.plain(text)) < LONG:
-        return []
+        return [text]
     starts = range(0, len(text) - WINDOW + STEP, STEP)
     spans = {(start, start + WINDOW) for start in starts}
     spans.update(span for span in _parts(text) if span[1] - span[0] <= 2 * WINDOW)
-    return [piece for start, end in sorted(spans) if (piece := text[start:end]).strip()]
+    return [text, *(piece for start, end in sorted(spans) if (piece := text[start:end]).strip())]
 
 
 def _parts(text: str) -> Iterator[Span]:
