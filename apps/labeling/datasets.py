@@ -59,8 +59,8 @@ def freeze(policy: Policy) -> int:
     """Take today's watermark and start counting "new labels" from here."""
     with transaction.atomic():
         counter, _ = LabelCounter.objects.select_for_update().get_or_create(policy=policy)
-        counter.train_frozen = counter.train_given
-        counter.save(update_fields=["train_frozen"])
+        counter.frozen, counter.since_frozen = counter.sequence, 0
+        counter.save(update_fields=["frozen", "since_frozen"])
         return counter.sequence
 
 

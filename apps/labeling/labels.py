@@ -18,7 +18,6 @@ from apps.accounts.models import Membership
 from apps.base.gate import check_text
 from apps.base.prepared import first_row
 from apps.base.problems import FieldError, Problem
-from apps.corpus.models import Side
 from apps.labeling.models import (
     DECISIVE,
     Label,
@@ -171,7 +170,7 @@ def undo_label(actor: Actor, *, policy: Policy) -> tuple[Item, Label]:
             supersedes=last,
             created_at=timezone.now(),
         )
-        event = _append(retraction, slot, policy, lease=lease.pk, before=last.verdict)
+        event = _append(retraction, slot, policy, lease=lease.pk, undone=last)
         assert event is not None  # the slot is locked
         record(actor, "label.undo", last, sequence=retraction.sequence)
     _tell(event)
@@ -242,19 +241,20 @@ WITH slot AS (
         AND label_id IS NOT DISTINCT FROM %(supersedes_id)s AND state = %(seen_state)s
     RETURNING id
 ), counter AS (
-    INSERT INTO labeling_labelcounter AS counter (policy_id, sequence, train_given, train_frozen,
+    INSERT INTO labeling_labelcounter AS counter (policy_id, sequence, frozen, since_frozen,
         train_violates, train_complies, audit_violates, audit_complies, unsure)
-    SELECT %(policy_id)s, 1, %(given)s, 0, %(train_violates)s, %(train_complies)s,
+    SELECT %(policy_id)s, 1, 0, %(trains)s, %(train_violates)s, %(train_complies)s,
         %(audit_violates)s, %(audit_complies)s, %(unsure)s
     FROM (SELECT id FROM slot UNION ALL SELECT 0 WHERE %(slot_id)s::bigint IS NULL) answered
     ON CONFLICT (policy_id) DO UPDATE SET sequence = counter.sequence + 1,
-        train_given = counter.train_given + excluded.train_given,
+        since_frozen = counter.since_frozen + CASE
+            WHEN %(undone)s::bigint <= counter.frozen THEN 0 ELSE excluded.since_frozen END,
         train_violates = counter.train_violates + excluded.train_violates,
         train_complies = counter.train_complies + excluded.train_complies,
         audit_violates = counter.audit_violates + excluded.audit_violates,
         audit_complies = counter.audit_complies + excluded.audit_complies,
         unsure = counter.unsure + excluded.unsure
-    RETURNING sequence, train_given - train_frozen AS since_frozen
+    RETURNING sequence, since_frozen
 ), label AS (
     INSERT INTO labeling_label (id, policy_id, sequence, slot_id, policy_example_id, annotator_id,
         policy_version_id, lease_id, stream, verdict, rules, severity, rationale, seconds,
@@ -272,7 +272,12 @@ SELECT sequence, since_frozen FROM counter
 
 
 def _append(
-    label: Label, slot: Slot, policy: Policy, *, lease: UUID | None = None, before: str = ""
+    label: Label,
+    slot: Slot,
+    policy: Policy,
+    *,
+    lease: UUID | None = None,
+    undone: Label | None = None,
 ) -> LabelEvent | None:
     """Number the revision, insert it, and make it the slot's current one.
 
@@ -280,23 +285,23 @@ def _append(
 
     Args:
         lease: the lease the slot goes back to (undo); None when it is answered.
-        before: the verdict that this revision takes back.
+        undone: the answer that this revision takes back.
     """
     steps = dict.fromkeys(
         ("train_violates", "train_complies", "audit_violates", "audit_complies", "unsure"), 0
     )
     if label.slot_id is not None:
-        for verdict, step in ((before, -1), (label.verdict, +1)):
+        for verdict, step in ((undone.verdict if undone else "", -1), (label.verdict, +1)):
             if verdict == Verdict.UNSURE:
                 steps["unsure"] += step
             elif verdict in DECISIVE:
                 steps[f"{slot.side}_{verdict}"] += step
     decisive = label.slot_id is not None and label.verdict in DECISIVE
-    given = int(decisive and slot.side == Side.TRAIN)
     values = {
         **{field.attname: getattr(label, field.attname) for field in Label._meta.concrete_fields},
         "rules": json.dumps(label.rules),
-        "given": given,
+        "trains": steps["train_violates"] + steps["train_complies"],
+        "undone": undone.sequence if undone else None,
         "state": State.LEASED if lease else State.ANSWERED,
         "lease": lease,
         "seen_lease": slot.lease_id,

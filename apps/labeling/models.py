@@ -217,8 +217,8 @@ class LabelCounter(models.Model):
     """Running counts of a policy's labels; its row lock gives labels their gapless sequence.
 
     Args:
-        train_given: decisive train-side labels ever given, undone ones included.
-        train_frozen: `train_given` when the last dataset was frozen.
+        frozen: the sequence when the last dataset was frozen.
+        since_frozen: decisive train-side labels given since then; what was undone is not counted.
         train..., audit...: current labels by side and verdict.
     """
 
@@ -226,8 +226,8 @@ class LabelCounter(models.Model):
         Policy, models.CASCADE, primary_key=True, related_name="label_counter"
     )
     sequence = models.BigIntegerField(default=0)
-    train_given = models.BigIntegerField(default=0)
-    train_frozen = models.BigIntegerField(default=0)
+    frozen = models.BigIntegerField(default=0)
+    since_frozen = models.BigIntegerField(default=0)
     train_violates = models.IntegerField(default=0)
     train_complies = models.IntegerField(default=0)
     audit_violates = models.IntegerField(default=0)
@@ -244,10 +244,6 @@ class LabelCounter(models.Model):
     @property
     def audit(self) -> int:
         return self.audit_violates + self.audit_complies
-
-    @property
-    def since_frozen(self) -> int:
-        return self.train_given - self.train_frozen
 
 
 class DatasetVersion(models.Model):

@@ -14,6 +14,7 @@ from apps.accounts.models import Role
 from apps.base.problems import Problem
 from apps.corpus.models import PolicyExample, Side
 from apps.labeling import labels, progress, queue
+from apps.labeling.datasets import freeze
 from apps.labeling.models import Label, Lease, Slot, Verdict
 from apps.labeling.permissions import load_own_lease
 from apps.policies.permissions import load_policy
@@ -39,6 +40,15 @@ def annotator(admin, policy):
 
 def answer(person, item, verdict="complies"):
     return labels.submit_label(person, lease=load_own_lease(person, item.lease), verdict=verdict)
+
+
+def trained_on(person, policy):
+    """An item whose label a retrain learns from."""
+    while True:
+        item = queue.next_item(person, policy=policy)
+        if Slot.objects.get(policy_example__example=item.example).side == Side.TRAIN:
+            return item
+        answer(person, item)
 
 
 def test_eight_people_at_once_never_get_the_same_item(space) -> None:
@@ -134,6 +144,27 @@ def test_undo_takes_the_counts_back(space) -> None:
     labels.undo_label(admin, policy=policy)
     found = labels.counts(policy)
     assert (found.train, found.audit, found.sequence) == (0, 0, 2)
+
+
+def test_pairs_of_answer_and_undo_do_not_add_up_to_a_retrain(space) -> None:
+    admin, policy = space
+    item = trained_on(admin, policy)
+    for _ in range(3):
+        answer(admin, item)
+        item, _ = labels.undo_label(admin, policy=policy)
+        assert labels.counts(policy).since_frozen == 0
+    answer(admin, item)
+    assert labels.counts(policy).since_frozen == 1
+
+
+def test_an_answer_of_the_last_dataset_that_is_changed_counts_once(space) -> None:
+    admin, policy = space
+    answer(admin, trained_on(admin, policy))
+    freeze(policy)
+    item, _ = labels.undo_label(admin, policy=policy)
+    assert labels.counts(policy).since_frozen == 0
+    answer(admin, item, "violates")
+    assert labels.counts(policy).since_frozen == 1
 
 
 def test_an_answer_that_was_undone_counts_for_nobody(space) -> None:
