@@ -19,7 +19,7 @@ from apps.evidence.models import MustPassCase
 from apps.guardrails.assembling import exemption_of, rules_by_key, standing
 from apps.guardrails.checks.interface import Subject
 from apps.guardrails.configuration import Configuration
-from apps.guardrails.guarding import verdict_on
+from apps.guardrails.guarding import heard_on
 from apps.guardrails.models import ModelVersion, RuleException
 from apps.policies.models import Policy, PolicyVersion, Rule
 
@@ -29,11 +29,17 @@ SECONDS = 20.0
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What a guardrail says of a case: `fires` is None where it could not be judged."""
+    """What a guardrail says of a case.
+
+    Args:
+        fires: None where it could not be judged.
+        found_by: the keys of the checks that found something.
+    """
 
     case: MustPassCase
     fires: bool | None
     score: float | None
+    found_by: tuple[str, ...] = ()
 
     @property
     def passes(self) -> bool:
@@ -132,8 +138,10 @@ def run_cases(
         if time.monotonic() > until:
             found.append(CaseResult(case, None, None))
             continue
-        verdict = verdict_on(guardrail, Subject.known(case.text, case.facts), guards.panel)
-        found.append(CaseResult(case, verdict.fires, verdict.score))
+        heard = heard_on(guardrail, [Subject.known(case.text, case.facts)], guards.panel)
+        verdict = guardrail.verdict(heard)
+        by = guardrail.found_by(heard)
+        found.append(CaseResult(case, verdict.fires, verdict.score, by))
         between()
     return found
 
@@ -145,7 +153,8 @@ def refusal(results: list[CaseResult]) -> str:
         return ""
     unjudged = sum(result.fires is None for result in failed)
     named = "; ".join(
-        f"case {str(result.case.pk)[-6:]} must be told to {_verb(result.case)} ({result.case.why})"
+        f"{result.case.name} must be told to {_verb(result.case)} ({result.case.why})"
+        + (f", found by {', '.join(result.found_by)}" if result.found_by else "")
         for result in sorted(failed, key=lambda one: one.fires is None)[:5]
     )
     told = f"it fails {len(failed) - unjudged} of {len(results)} must-pass cases"

@@ -119,3 +119,8 @@ class MustPassCase(models.Model):
 
     def __str__(self) -> str:
         return f"case of {self.policy}: {self.expected}"
+
+    @property
+    def name(self) -> str:
+        """What pages and refusals call it."""
+        return f"case {str(self.pk)[-6:]}"

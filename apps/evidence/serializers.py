@@ -97,6 +97,9 @@ class CaseShape(serializers.Serializer):
     made_at = serializers.DateTimeField()
     withdrawn_at = serializers.DateTimeField(allow_null=True)
     passes = serializers.BooleanField(allow_null=True)
+    found_by = serializers.ListField(
+        child=serializers.CharField(), help_text="The checks that found something in it."
+    )
 
 
 class CalibrationShape(serializers.Serializer):
@@ -145,6 +148,7 @@ def show_case(case: MustPassCase, result: CaseResult | None) -> dict[str, Any]:
         "made_at": case.made_at,
         "withdrawn_at": case.withdrawn_at,
         "passes": result.passes if result else None,
+        "found_by": list(result.found_by) if result else [],
     }
 
 

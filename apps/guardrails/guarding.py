@@ -85,6 +85,10 @@ class Guardrail:
         """
         return combine(self.gate, [_vote(check, heard.get(check.key)) for check in self._voters])
 
+    def found_by(self, heard: Mapping[str, Heard]) -> tuple[str, ...]:
+        """The keys of the voting checks that found something."""
+        return tuple(c.key for c in self._voters if heard.get(c.key, Heard()).places)
+
     @cached_property
     def _voters(self) -> list[Check]:
         return [c for c in self.checks if not c.advisory and c.polarity == "disallowed"]

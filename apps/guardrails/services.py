@@ -50,6 +50,14 @@ def fit_refusal(version: ModelVersion) -> str:
     return str(version.report.get("refusal", unknown))
 
 
+def held_back(policy: Policy) -> ModelVersion | None:
+    """The newest model, where must-pass cases kept it from being served when it was trained."""
+    newest = ModelVersion.objects.filter(policy=policy).order_by("-number").first()
+    if newest is None or newest.status != ModelVersion.Status.REJECTED or fit_refusal(newest):
+        return None
+    return newest
+
+
 def make_live(actor: Actor, version: ModelVersion) -> None:
     """Move the live pointer, in the caller's transaction; the old model retires."""
     ModelVersion.objects.filter(

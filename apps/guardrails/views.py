@@ -21,7 +21,7 @@ from apps.guardrails.contents import CONTENTS
 from apps.guardrails.gate import KINDS as GATES
 from apps.guardrails.models import ModelVersion, RuleException
 from apps.guardrails.permissions import load_exception
-from apps.guardrails.services import live_model
+from apps.guardrails.services import held_back, live_model
 from apps.guardrails.trying import try_out
 from apps.policies.models import Policy
 from apps.policies.permissions import load_policy
@@ -198,6 +198,7 @@ def guardrail(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         "tab": "guardrail",
         "page": found,
         "live": live_model(policy),
+        "held_back": held_back(policy),
         "guardrail": current,
         "drafted": configuring.is_drafted(policy, current),
         "exceptions": len(configuring.exceptions_in_force(policy)),

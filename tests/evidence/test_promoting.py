@@ -40,6 +40,14 @@ def damage(version: ModelVersion) -> None:
     artifacts._load.cache_clear()
 
 
+def stop_everything(actor: Any, policy: Any) -> None:
+    """Guard with the classifier and a check that finds something in every text."""
+    everything = {"key": "any", "kind": "length", "settings": {"most": 1}}
+    content = {"checks": [{"key": "classifier", "kind": "classifier"}, everything]}
+    configuring.save_guardrail_draft(actor, policy=policy, content=content, revision=None)
+    configuring.publish_guardrail(actor, policy=policy)
+
+
 def model(policy: Any, number: int) -> ModelVersion:
     return ModelVersion.objects.get(policy=policy, number=number)
 
@@ -209,10 +217,7 @@ def test_the_effect_of_a_threshold_is_told_before_it_moves(two) -> None:
 
 def test_the_evidence_shows_the_whole_guardrail_beside_its_model(two) -> None:
     actor, policy = two
-    everything = {"key": "any", "kind": "length", "settings": {"most": 1}}
-    content = {"checks": [{"key": "classifier", "kind": "classifier"}, everything]}
-    configuring.save_guardrail_draft(actor, policy=policy, content=content, revision=None)
-    configuring.publish_guardrail(actor, policy=policy)
+    stop_everything(actor, policy)
     page = factories.page_client(actor)
     place = f"/policies/{policy.slug}/evidence/"
     assert f'hx-get="{place}guardrail/"' in page.get(place).content.decode()
@@ -242,6 +247,31 @@ def test_an_old_decision_is_replayed_at_the_threshold_of_then(two) -> None:
     promoting.promote(actor, policy=policy, version=model(policy, 2), threshold=1e-9)
     found = replaying.replay(policy.workspace, decision, {"text": "Rest."})
     assert (found.same, found.gone) == (True, ())
+
+
+def test_a_case_says_which_check_found_something(two) -> None:
+    actor, policy = two
+    stop_everything(actor, policy)
+    cases.add_case(actor, policy=policy, text="Rest.", expected="complies", why="it is harmless")
+    (result,) = cases.run_cases(policy)
+    assert (result.passes, result.found_by) == (False, ("any",))
+    assert f"{result.case.name} must be told to comply (it is harmless), found by any" in (
+        cases.refusal([result])
+    )
+
+
+def test_a_model_held_back_is_told_until_it_is_served(two) -> None:
+    actor, policy = two
+    case = cases.add_case(actor, policy=policy, text="Rest.", expected="violates", why="as a trap")
+    factories.give_labels(actor, policy, 20)
+    factories.train(actor, policy)
+    client = factories.page_client(actor)
+    told = "Model 3, the newest, failed a"
+    page = f"/policies/{policy.slug}/guardrail/"
+    assert told in client.get(page).content.decode()
+    cases.withdraw_case(actor, case=case)
+    promoting.promote(actor, policy=policy, version=model(policy, 3))
+    assert told not in client.get(page).content.decode()
 
 
 def test_a_retrain_on_the_same_labels_does_not_serve_what_a_case_keeps_back(two) -> None:
