@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -31,6 +32,7 @@ from apps.guardrails.checks.interface import (
 )
 
 _FEWEST_DIGITS = 7
+_MORE_LOOKS = 3
 
 Finder = Callable[[Digits], Iterable[Span]]
 
@@ -65,17 +67,40 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
     Digits("\u0660")
     _iban_pattern()
 
+    used = [(name, finders[name]) for name in NAMES if name in chosen]
+
     def evaluate(subject: Subject) -> Found:
-        hits: dict[Span, str] = {}
+        hits, unseen_from = _look(subject, used)
+        new = hits
+        for _ in range(_MORE_LOOKS):
+            if not new:
+                break
+            # what began within something else would stand alone once that is cut out
+            subject = replace(subject, text=_without(subject.text, new))
+            new, unseen = _look(subject, used)
+            hits, unseen_from = hits | new, min(unseen_from, unseen)
         end = len(subject.text)
-        unseen_from = end
-        for view in views(subject):
-            digits = Digits(view.text)
-            for name in (name for name in NAMES if name in chosen):
-                unseen_from = min(unseen_from, _note(hits, name, view, finders[name](digits), end))
         return _told(hits, [(unseen_from, end)] if unseen_from < end else [])
 
     return evaluate
+
+
+def _look(subject: Subject, finders: Iterable[tuple[str, Finder]]) -> tuple[dict[Span, str], int]:
+    """What is found, and from where on nobody looked any more; the text's length if nowhere."""
+    hits: dict[Span, str] = {}
+    unseen_from = end = len(subject.text)
+    for view in views(subject):
+        digits = Digits(view.text)
+        for name, finder in finders:
+            unseen_from = min(unseen_from, _note(hits, name, view, finder(digits), end))
+    return hits, unseen_from
+
+
+def _without(text: str, spans: Iterable[Span]) -> str:
+    """The text with line ends, which join nothing, in the place of each span."""
+    for start, end in spans:
+        text = text[:start] + "\n" * (end - start) + text[end:]
+    return text
 
 
 def _note(hits: dict[Span, str], name: str, view: View, spans: Iterable[Span], length: int) -> int:

@@ -15,6 +15,7 @@ from stdnum import iban, luhn
 
 from apps.guardrails.checks import pii
 from apps.guardrails.checks.interface import Subject
+from apps.runtime.judgement import redacted
 from tests.guardrails.checks.looking import built, filled, marked, refused, seconds
 
 CARDS = [
@@ -260,6 +261,28 @@ def test_it_takes_no_other_thing_for_an_ip_address(text: str) -> None:
 
 
 # all together
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([*CARDS, *IBANS, "+442079460958", "a.b@example.com"]),
+            st.sampled_from(["", " ", ", ", "-", "."]),
+        ),
+        max_size=5,
+    )
+)
+@settings(deadline=None)
+def test_what_remains_when_it_is_cut_out_has_nothing_left_to_find(parts: list[tuple]) -> None:
+    check = finding("card", "iban", "phone", "email")
+    text = "".join(one + between for one, between in parts)
+    rest = redacted(text, check(Subject(text)).spans)
+    assert check(Subject(rest)).spans == ()
+
+
+def test_an_iban_right_behind_a_card_is_found() -> None:
+    numbers = "4111 1111 1111 1111", "NL91ABNA0417164300"
+    assert marked(finding("card", "iban"), "".join(numbers)) == ["".join(numbers)]
 
 
 def test_it_says_how_many_of_which() -> None:
