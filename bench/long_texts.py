@@ -187,7 +187,8 @@ def one(
     model = judges.models[name]
     print(
         f"  at its threshold stopped: {stopped} "
-        f"(exponent {model.length_exponent:.2f}, level {model.length_level:.1f})"
+        f"(exponent {model.length_exponent:.2f}, reach {model.length_reach:.1f}, "
+        f"top {model.length_top:.1f})"
     )
     return shares | at_threshold
 

@@ -143,8 +143,9 @@ def _fit(run: TrainingRun, frozen: Frozen) -> ModelVersion:
         offset=offset,
         threshold=choice.threshold,
         length_exponent=length.exponent,
-        length_level=length.level,
         length_pieces=length.pieces,
+        length_reach=length.reach,
+        length_top=length.top,
         extractor_version=features.EXTRACTOR_VERSION,
     )
     _say(run, 0.9, "writing the model")
@@ -167,8 +168,9 @@ def _fit(run: TrainingRun, frozen: Frozen) -> ModelVersion:
         report={
             **_report(frozen, probabilities, random, slope, offset),
             "length_exponent": length.exponent,
-            "length_level": length.level,
             "length_pieces": length.pieces,
+            "length_reach": length.reach,
+            "length_top": length.top,
             "refusal": _refusal(learned.linear.converged, slope),
             # what a threshold chosen by hand gives way to
             "choice": chosen,

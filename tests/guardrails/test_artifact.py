@@ -16,7 +16,7 @@ import pytest
 from apps.guardrails.learning import artifact, calibration, features
 from apps.guardrails.learning.artifact import (
     ALL_PIECES,
-    NOTHING_EASIER,
+    BELOW_ALL,
     ArtifactRefused,
     Model,
 )
@@ -30,8 +30,9 @@ MODEL = Model(
     offset=-0.3,
     threshold=0.42,
     length_exponent=0.6,
-    length_level=-2.5,
     length_pieces=71.0,
+    length_reach=2.25,
+    length_top=-0.75,
 )
 GOOD = artifact.to_bytes(MODEL)
 METADATA = json.loads(np.load(io.BytesIO(GOOD))["metadata"].tobytes())
@@ -47,8 +48,9 @@ def test_round_trip() -> None:
         "offset",
         "threshold",
         "length_exponent",
-        "length_level",
         "length_pieces",
+        "length_reach",
+        "length_top",
         "extractor_version",
     )
     assert all(getattr(model, name) == getattr(MODEL, name) for name in numbers)
@@ -57,34 +59,22 @@ def test_round_trip() -> None:
 
 
 @pytest.mark.parametrize(
-    ("format", "without", "held"),
+    ("format", "older", "exponent"),
     [
-        (
-            "parapet model 1",
-            ["length_exponent", "length_level", "length_pieces"],
-            (1, NOTHING_EASIER, ALL_PIECES),
-        ),
-        (
-            "parapet model 2",
-            ["length_level", "length_pieces"],
-            (MODEL.length_exponent, NOTHING_EASIER, ALL_PIECES),
-        ),
-        (
-            "parapet model 3",
-            ["length_pieces"],
-            (MODEL.length_exponent, MODEL.length_level, ALL_PIECES),
-        ),
+        ("parapet model 1", {}, 1),
+        ("parapet model 2", {"length_exponent": 0.6}, 0.6),
+        ("parapet model 3", {"length_exponent": 0.6, "length_level": -2.5}, 0.6),
     ],
 )
-def test_a_model_of_an_older_format_holds_against_a_long_text_what_it_did(
-    format: str, without: list[str], held: tuple[float, float, float]
+def test_long_texts_pay_in_full_to_a_model_of_an_older_format(
+    format: str, older: dict[str, float], exponent: float
 ) -> None:
-    older = {**METADATA, "format": format}
-    for name in without:
-        del older[name]
-    data = npz(metadata=np.frombuffer(json.dumps(older).encode(), np.uint8))
+    known = {name: value for name, value in METADATA.items() if not name.startswith("length")}
+    metadata = json.dumps({**known, **older, "format": format})
+    data = npz(metadata=np.frombuffer(metadata.encode(), np.uint8))
     model = artifact.from_bytes(data, sha256=artifact.digest(data))
-    assert (model.length_exponent, model.length_level, model.length_pieces) == held
+    assert (model.length_exponent, model.length_pieces) == (exponent, ALL_PIECES)
+    assert (model.length_reach, model.length_top) == (0, BELOW_ALL)
     assert model.threshold == MODEL.threshold
 
 
@@ -200,6 +190,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "threshold above 1": (lambda: described(threshold=1.5), "threshold"),
     "exponent of another sign": (lambda: described(length_exponent=-0.1), "length exponent"),
     "no pieces": (lambda: described(length_pieces=0.0), "number of pieces"),
+    "a reach below 0": (lambda: described(length_reach=-1.0), "reach"),
     "no exponent": (lambda: described(length_exponent=None), "not a number"),
     "metadata no object": (lambda: npz(metadata=np.frombuffer(b"[]", np.uint8)), "expected names"),
     "metadata no JSON": (lambda: npz(metadata=np.frombuffer(b"\xff{", np.uint8)), "not JSON"),

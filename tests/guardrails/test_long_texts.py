@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -79,6 +81,34 @@ def test_good_long_texts_are_stopped_about_as_often_as_good_single_ones(learned)
     assert 0.02 < stopped(found) < 0.25
 
 
+def test_good_long_texts_of_another_kind_are_stopped_no_more_often_and_a_bad_word_found(
+    learned,
+) -> None:
+    """Traffic that is easier than what was labelled, with one violating text somewhere."""
+    _, _, it = learned
+    slope, offset = calibration.fit_sigmoid(it.scores, learned[1])
+    draw = np.random.default_rng(3)
+    easy = ["\n\n".join(" ".join(draw.choice(NEUTRAL, 40)) for _ in range(60)) for _ in range(60)]
+    needle = " ".join(draw.permutation([*draw.choice(NEUTRAL, 30), *BAD * 4]))
+    bad = [f"{text[:8_000]}\n\n{needle}\n\n{text[8_000:]}" for text in easy]
+    linear = it.linear
+    model = Model(it.idf, linear.weights, linear.intercept, slope, offset, 0.5)
+    held = length(learned, slope=slope, offset=offset)
+    panel = Panel(
+        {
+            "in full": replace(model, length_exponent=held.exponent, length_pieces=held.pieces),
+            "as learnt": Model(it.idf, linear.weights, linear.intercept, slope, offset, 0.5, *held),
+            "alone": model,
+        }
+    )
+    in_full, as_learnt, _ = panel.score(bad).T
+    alone = panel.score([needle])[0, 2]
+    assert (as_learnt >= in_full).all()
+    assert as_learnt.mean() > in_full.mean()
+    assert as_learnt == pytest.approx(alone, abs=0.2)
+    assert (panel.score(easy)[:, 1] >= 0.5).mean() <= 0.05
+
+
 def test_only_good_texts_that_a_fold_held_out_are_read_and_not_all_of_many(learned) -> None:
     texts, violates, it = learned
     reads: list[np.ndarray] = []
@@ -98,7 +128,7 @@ def test_only_good_texts_that_a_fold_held_out_are_read_and_not_all_of_many(learn
 def test_the_exponent_stays_in_its_range_whatever_the_calibration(learned, slope) -> None:
     found = length(learned, slope=slope, offset=0.5)
     assert LOWEST <= found.exponent <= INDEPENDENT
-    assert np.isfinite(found.level)
+    assert np.isfinite(found).all()
 
 
 def test_with_few_good_texts_the_pieces_count_as_independent_and_no_text_as_easier(learned) -> None:
@@ -116,12 +146,12 @@ def test_any_texts_give_an_exponent_the_same_each_time(learned, text: str) -> No
     one, again = (length(learned, text=text) for _ in range(2))
     assert one == again
     assert LOWEST <= one.exponent <= INDEPENDENT
-    assert np.isfinite(one.level)
+    assert np.isfinite(one).all()
 
 
 def test_which_texts_were_drawn_hardly_matters(learned) -> None:
     found = [length(learned, slope=0.5, seed=seed) for seed in range(5)]
-    assert (np.std(found, axis=0) < [0.05, 0.1, 2]).all()
+    assert (np.std(found, axis=0) < [0.05, 2, 0.3, 0.1]).all()
 
 
 def test_the_pieces_are_those_of_10_000_code_points_of_the_labelled_texts(learned) -> None:

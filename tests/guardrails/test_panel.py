@@ -175,13 +175,13 @@ def test_a_long_text_has_the_odds_of_its_pieces_shared_out(exponent: float) -> N
 
 
 def test_the_whole_alone_stops_a_long_text_too() -> None:
-    panel = Panel({"a": replace(model(1), length_exponent=1.0, length_level=1000.0)})
+    panel = Panel({"a": replace(model(1), length_exponent=1.0, length_top=1000.0)})
     whole, none = np.array([[9.0], [-9.0], [-9.0]]), np.array([[-9.0]] * 3)
     assert panel._long(whole, LONG) == pytest.approx(9 - math.log(3)), "in full, easy as it is"
     assert panel._long(none, LONG) < 0
 
 
-@pytest.mark.parametrize(("pieces", "paid_for"), [(ALL_PIECES, 91), (200.0, 80), (1.0, 1)])
+@pytest.mark.parametrize(("pieces", "paid_for"), [(ALL_PIECES, 91), (200.0, 80), (2.0, 1)])
 def test_a_text_in_more_pieces_than_labelled_ones_pays_for_as_many_as_they_have(
     pieces: float, paid_for: int
 ) -> None:
@@ -190,15 +190,27 @@ def test_a_text_in_more_pieces_than_labelled_ones_pays_for_as_many_as_they_have(
     assert panel._long(margins, LONG) == pytest.approx(6 - math.log(paid_for), abs=1e-6)
 
 
-def test_a_long_text_easier_than_labelled_ones_pays_less_and_never_less_than_nothing() -> None:
-    one = replace(model(1), length_exponent=1.0)
+def test_a_long_text_pays_for_what_a_good_one_like_it_would_lie_above_single_ones() -> None:
+    one = replace(model(1), length_exponent=1.0, length_pieces=70.0)
     _, parts = margins(one)
-    easy = sorted(parts)[int(0.9 * (len(parts) - 1))]
+    ordered = sorted(parts)
+    median, high = (ordered[int(share * (len(parts) - 1))] for share in (0.5, 0.95))
+    paid_for = min(1 + len(parts), 70 * len(LONG_TEXT) / 10_000)
+    reach = 2 * math.sqrt(math.log(paid_for) / math.log(70))
+    alike = median + reach * (high - median)
     in_full = log_odds(one)
-    by_one, by_all = (log_odds(replace(one, length_level=easy + more)) for more in (1, 1000))
-    assert log_odds(replace(one, length_level=easy - 1)) == pytest.approx(in_full)
-    assert by_one == pytest.approx(in_full + 1)
-    assert by_all == pytest.approx(in_full + math.log(1 + len(parts)))
+
+    def pays(above: float) -> float:
+        """The price where a good text like it lies so far above single ones."""
+        return (
+            in_full
+            + math.log(paid_for)
+            - log_odds(replace(one, length_reach=2.0, length_top=alike - above))
+        )
+
+    assert pays(1) == pytest.approx(1)
+    assert pays(-1000) == pytest.approx(0), "never less than nothing"
+    assert pays(1000) == pytest.approx(math.log(paid_for)), "never more than in full"
 
 
 def test_one_piece_among_many_counts_as_itself_and_many_alike_count_for_more() -> None:

@@ -34,24 +34,23 @@ _NUMBERS = (
     "offset",
     "threshold",
     "length_exponent",
-    "length_level",
     "length_pieces",
+    "length_reach",
+    "length_top",
 )
 _METADATA_KEYS = {"format", "extractor_version", *_NUMBERS}
-NOTHING_EASIER = -1e9
-"""Log odds that nothing lies below."""
 ALL_PIECES = 1e9
 """More pieces than any text has."""
-# what older formats had not, as the number of today that says the same
+BELOW_ALL = -1e9
+"""Log odds that nothing lies below."""
+# what older formats had not: long texts pay in full, by all their pieces
+_IN_FULL = {"length_pieces": ALL_PIECES, "length_reach": 0.0, "length_top": BELOW_ALL}
 _OLDER: dict[str, dict[str, Any]] = {
-    "parapet model 1": {
-        "length_exponent": 1.0,
-        "length_level": NOTHING_EASIER,
-        "length_pieces": ALL_PIECES,
-    },
-    "parapet model 2": {"length_level": NOTHING_EASIER, "length_pieces": ALL_PIECES},
-    "parapet model 3": {"length_pieces": ALL_PIECES},
+    "parapet model 1": {"length_exponent": 1.0, **_IN_FULL},
+    "parapet model 2": _IN_FULL,
+    "parapet model 3": _IN_FULL,
 }
+_OBSOLETE = "length_level"
 _MEMBERS = ("idf.npy", "weights.npy", "metadata.npy")
 _MAXIMUM_METADATA = 4096
 _OLDEST_DATE = (1980, 1, 1, 0, 0, 0)
@@ -78,10 +77,12 @@ class Model:
     slope, offset: of the calibration; the slope is positive for a model that may be served.
     threshold: in (0, 1]; a text is flagged when c >= threshold, and 1 flags nothing.
     length_exponent: in [0, 1]; the odds of a long text's n pieces are divided by n to this power.
-    length_level: the log odds that most pieces of a good long text lie below; easier long texts
-        have less to pay for their n. NOTHING_EASIER: all pay in full.
-    length_pieces: at least 1; no text's n is held to be more than so many for each 10,000 code
+    length_pieces: at least 2; no text's n is held to be more than so many for each 10,000 code
         points. ALL_PIECES: all count.
+    length_reach: at least 0; by how many of its own spreads the pieces of a good text of 10,000
+        code points together lie above their median.
+    length_top: the log odds that the highest of good single texts have. What a good text with such
+        pieces would not lie above it is not held against a text. BELOW_ALL: all pay in full.
     extractor_version: features.EXTRACTOR_VERSION when it was trained.
     """
 
@@ -92,8 +93,9 @@ class Model:
     offset: float
     threshold: float
     length_exponent: float = 1.0
-    length_level: float = NOTHING_EASIER
     length_pieces: float = ALL_PIECES
+    length_reach: float = 0.0
+    length_top: float = BELOW_ALL
     extractor_version: int = features.EXTRACTOR_VERSION
 
 
@@ -220,6 +222,7 @@ def _metadata(array: NDArray[np.uint8]) -> dict[str, Any]:
         raise ArtifactRefused("The model's metadata is not JSON.") from error
     if isinstance(metadata, dict) and str(metadata.get("format")) in _OLDER:
         metadata = {**_OLDER[metadata["format"]], **metadata, "format": _FORMAT}
+        metadata.pop(_OBSOLETE, None)
     if not isinstance(metadata, dict) or metadata.keys() != _METADATA_KEYS:
         raise ArtifactRefused("The model's metadata has not the expected names.")
     if metadata.pop("format") != _FORMAT:
@@ -238,6 +241,8 @@ def _metadata(array: NDArray[np.uint8]) -> dict[str, Any]:
         raise ArtifactRefused("The model's threshold is not between 0 and 1.")
     if not 0 <= metadata["length_exponent"] <= 1:
         raise ArtifactRefused("The model's length exponent is not between 0 and 1.")
-    if metadata["length_pieces"] < 1:
-        raise ArtifactRefused("The model's number of pieces is not 1 or more.")
+    if metadata["length_pieces"] < 2:
+        raise ArtifactRefused("The model's number of pieces is not 2 or more.")
+    if metadata["length_reach"] < 0:
+        raise ArtifactRefused("The model's reach of long texts is below 0.")
     return metadata

@@ -1,8 +1,8 @@
 """How much a long text's number of pieces is held against it, learnt from texts held out.
 
 The odds of a long text's n pieces are divided by n ** exponent, n being no more than labelled texts
-of its length have, and by less where most of them lie below the level of those (panel.py). The
-exponent is what would make good texts of 10 kB score as good single ones do, at the top, where
+of its length have, and by less where a good text of such pieces would not lie as high (panel.py).
+The exponent is what would make good texts of 10 kB score as good single ones do, at the top, where
 thresholds lie. That is an aim: few of the held-out texts have the highest pieces, and it is not let
 go above 1; longer texts may be stopped somewhat more or less often.
 Imports the classifier: for workers only.
@@ -18,12 +18,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from apps.guardrails.learning import features, panel
-from apps.guardrails.learning.artifact import NOTHING_EASIER
+from apps.guardrails.learning.artifact import BELOW_ALL
 from apps.guardrails.learning.classifier import Fold
 from apps.guardrails.learning.panel import (
+    HIGH,
     LINE,
     LONG,
-    MOST_OF,
     NEAR,
     PARAGRAPH,
     STEP,
@@ -40,6 +40,9 @@ LEAST = 150
 LOWEST, INDEPENDENT = 0.3, 1.0
 """Not below 0.3: traffic has long texts of more kinds than were labelled."""
 _TOP = (0.8, 0.85, 0.9, 0.95)
+_REACHED = 0.95
+"""The share of good long texts whose pieces together lie no further above their median."""
+_LEAST_SPREAD = 1e-6
 
 RECIPE = {
     "long_text_pieces": [LONG, WINDOW, STEP, PARAGRAPH, LINE],
@@ -47,7 +50,8 @@ RECIPE = {
     "long_text_code_points": MOST,
     "long_text_near": NEAR,
     "long_text_quantiles": list(_TOP),
-    "long_text_most": MOST_OF,
+    "long_text_high": HIGH,
+    "long_text_reached": _REACHED,
 }
 """What exponent and level depend on besides the data; JSON-able."""
 
@@ -56,16 +60,18 @@ class Length(NamedTuple):
     """What a model holds against a long text.
 
     exponent: in [0.3, 1], of the number of pieces that its odds are divided by.
-    level: the calibrated log odds that most pieces of a good long text lie below.
     pieces: how many a text of 10,000 code points pays for, and longer ones in proportion.
+    reach: by how many of its own spreads the pieces of such a text together lie above their median.
+    top: the calibrated log odds that the highest of single good texts have.
     """
 
     exponent: float
-    level: float
     pieces: float
+    reach: float
+    top: float
 
 
-IN_FULL = Length(INDEPENDENT, NOTHING_EASIER, 70.0)
+IN_FULL = Length(INDEPENDENT, 70.0, 0.0, BELOW_ALL)
 """Of what little is known of; 66 to 77 pieces are what the texts of the benchmarks have."""
 
 
@@ -83,8 +89,8 @@ def learn(
     The good texts that a fold held out are joined and looked at piece by piece by the classifier
     that has not seen them. As many neighbouring pieces as 10 kB of them have make a long text. The
     exponent is by how much the upper quantiles of long texts lie above those of the texts
-    themselves, in calibrated log odds, divided by the log of how many pieces these are; the level
-    is the median of what most pieces of a long text do not lie above.
+    themselves, in calibrated log odds, divided by the log of how many pieces these are; the reach
+    is what most of the long texts stay below.
 
     Args:
         good: which of the rows that calibrate comply, (rows).
@@ -109,12 +115,17 @@ def learn(
     ]
     if not long:
         return IN_FULL
+    top = float(np.quantile(slope * alone + offset, _TOP).mean())
     scores = np.concatenate([panel.together(margins) for margins in long])
-    higher = np.quantile(scores, _TOP) - np.quantile(slope * alone + offset, _TOP)
+    median, spread = np.hstack([panel.median_and_spread(margins) for margins in long])
+    reaches = (scores - median) / np.maximum(spread, _LEAST_SPREAD)
     return Length(
-        float(np.clip(higher.mean() / np.log(near), LOWEST, INDEPENDENT)),
-        float(np.median(np.concatenate([panel.most(margins) for margins in long]))),
-        float(near),
+        exponent=float(
+            np.clip((np.quantile(scores, _TOP).mean() - top) / np.log(near), LOWEST, INDEPENDENT)
+        ),
+        pieces=float(near),
+        reach=max(float(np.quantile(reaches, _REACHED)), 0.0),
+        top=top,
     )
 
 

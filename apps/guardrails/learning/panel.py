@@ -9,10 +9,10 @@ how alike they are and how their scores fall off, so each model divides by n to 
 (long_texts.py), at which good texts of 10 kB are meant to be stopped as often as short ones
 (bench/long_texts.py prints what becomes of 30 kB). A text that is broken into more pieces than
 labelled ones of its length pays for as many as these have: else short paragraphs around a violation
-would hide it. Most texts are easier than those that people label: where nine in ten pieces lie
-below what such pieces do in the labelled ones, their price falls by as much, down to nothing. The
-whole pays in full: a classifier that has learnt from short texts may take any long one for a
-violation.
+would hide it. Most texts are easier than those that people label: the median of a text's pieces and
+their spread tell how high those of a good text like it would lie together, and what is not above
+the top of single good texts then is not paid for. The whole pays in full: a classifier that has
+learnt from short texts may take any long one for a violation.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ PARAGRAPH, LINE = 32, 64
 would be stopped for the short lines of their lists."""
 NEAR = 10_000
 """Code points of a text that a model knows the number of pieces of."""
-MOST_OF = 0.9
-"""The share of a long text's pieces that tells how easy it is."""
+HIGH = 0.95
+"""The share of a long text's pieces that tells, with the median, how far they spread."""
 
 Span = tuple[int, int]
 
@@ -61,8 +61,9 @@ class Panel:
         self._slopes = np.array([model.slope for model in each])
         self._offsets = np.array([model.offset for model in each])
         self._exponents = np.array([model.length_exponent for model in each])
-        self._levels = np.array([model.length_level for model in each])
         self._pieces = np.array([model.length_pieces for model in each])
+        self._reaches = np.array([model.length_reach for model in each])
+        self._tops = np.array([model.length_top for model in each])
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """c of each text by each model, in [0, 1]; (texts, models)."""
@@ -85,9 +86,13 @@ class Panel:
             return whole
         paid_for = np.minimum(len(margins), np.maximum(self._pieces * (size / NEAR), 1))
         price = self._exponents * np.log(paid_for)
-        easier = np.maximum(self._levels - most(parts), 0)
-        reduced = np.maximum(price - easier, 0)
-        combined: NDArray[np.float64] = np.maximum(whole - price, together(parts) - reduced)
+        # the highest of n normal ones grows with the root of log n
+        reach = self._reaches * np.sqrt(np.log(paid_for) / np.log(self._pieces))
+        median, spread = median_and_spread(parts)
+        above = np.maximum(median + reach * spread - self._tops, 0)
+        combined: NDArray[np.float64] = np.maximum(
+            whole - price, together(parts) - np.minimum(price, above)
+        )
         return combined
 
     def _margins(self, counts: features.Counts) -> NDArray[np.float64]:
@@ -123,11 +128,13 @@ def together(margins: NDArray[np.float64]) -> NDArray[np.float64]:
     return combined
 
 
-def most(margins: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What MOST_OF the pieces (first axis) do not lie above."""
-    place = int(MOST_OF * (len(margins) - 1))
-    found: NDArray[np.float64] = np.partition(margins, place, axis=0)[place]
-    return found
+def median_and_spread(
+    margins: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The median of the pieces (first axis), and how far above it HIGH of them do not lie."""
+    places = [int(share * (len(margins) - 1)) for share in (0.5, HIGH)]
+    median, high = np.partition(margins, places, axis=0)[places]
+    return median, high - median
 
 
 def whole_and_pieces(text: str) -> list[str]:
