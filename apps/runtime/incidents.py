@@ -67,6 +67,9 @@ def give_feedback(
     if verdict in _EXPECTED:
         subjects = _judged(actor, decision, content)
         wrong = _policies(actor, decision, verdict, policy)
+        # of several turns it may have stopped another than it should
+        if verdict == Feedback.Kind.WRONGLY_ALLOWED and len(subjects) == 1:
+            _refuse_what_was_found(decision, wrong)
     with transaction.atomic():
         feedback = Feedback.objects.create(
             workspace=actor.workspace,
@@ -370,6 +373,15 @@ def _misjudged(decision: Decision, policy: str, subjects: Sequence[Subject]) -> 
         if reason["policy"] == policy and stands(reason) and reason["turn"] is not None
     ]
     return subjects[turns[0]] if turns else Subject("\n".join(one.text for one in subjects))
+
+
+def _refuse_what_was_found(decision: Decision, policies: Sequence[Policy]) -> None:
+    """A policy that asked for something did not allow it."""
+    slugs = {policy.slug for policy in policies}
+    for reason in decision.reasons:
+        if reason["policy"] in slugs and stands(reason):
+            message = f"{reason['policy']} did not allow it: it asked to {reason['action']}."
+            raise Problem(message, code="found", errors=[FieldError("/policy", message)])
 
 
 def _policies(actor: Actor, decision: Decision, verdict: str, policy: str) -> list[Policy]:

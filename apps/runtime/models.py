@@ -228,6 +228,8 @@ class Incident(models.Model):
             models.Index(fields=["workspace", "id"], name="incident_list"),
             # a policy's, and those that wait for a fix
             models.Index(fields=["policy", "status"], name="incident_of_policy"),
+            # those that a decision's page tells
+            models.Index(fields=["decision"], name="incident_of_decision"),
         ]
 
     def __str__(self) -> str:

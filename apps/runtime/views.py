@@ -28,10 +28,11 @@ from apps.policies.specification import ACTIONS, STAGES
 from apps.runtime import canaries, checking, incidents, replaying, switches, texts, traffic
 from apps.runtime.judgement import stands
 from apps.runtime.judging import GATE
-from apps.runtime.models import Canary, Decision, Feedback, Incident, Retention
+from apps.runtime.models import Canary, Decision, Feedback, Incident, Retention, ServedBundle
 from apps.runtime.permissions import load_canary, load_decision, load_incident
 from apps.runtime.texts import kept_content
 
+_SAID = 50
 _ACTS = ("make_case", "verify", "dismiss")
 _LIFE = ("open", "reproduced", "labelled", "case", "fixed", "verified")
 
@@ -114,7 +115,7 @@ def feedback(request: HttpRequest, found: Decision) -> HttpResponseBase:
         verdict = request.POST.get("verdict", "")
         if verdict not in Feedback.Kind.values:
             raise Problem("Say whether it was wrongly blocked, wrongly allowed, or right.")
-        _, opened = incidents.give_feedback(
+        said, told = incidents.give_feedback(
             viewer(request),
             decision=found,
             verdict=verdict,
@@ -133,14 +134,20 @@ def feedback(request: HttpRequest, found: Decision) -> HttpResponseBase:
             "problem": problem,
         }
         return render(request, "runtime/feedback.html", context, status=problem.status)
-    if not opened:
+    if not told:
         messages.success(request, "Thank you; it is kept with the decision.")
         if allowed(viewer(request), "decisions.view", found):
             return redirect("runtime:decision", found.pk)
         return redirect("runtime:playground")
-    messages.success(request, "An incident was opened; its text is on top of the policy's queue.")
+    opened = any(incident.opened_at >= said.given_at for incident in told)
+    messages.success(
+        request,
+        "An incident was opened; its text is on top of the policy's queue."
+        if opened
+        else "That is known: an incident with this text is open already.",
+    )
     theirs = Incident.objects.visible_to(viewer(request))
-    seen = theirs.filter(pk__in=[incident.pk for incident in opened]).first()
+    seen = theirs.filter(pk__in=[incident.pk for incident in told]).first()
     return redirect("runtime:incident", seen.pk) if seen else redirect("runtime:playground")
 
 
@@ -268,6 +275,13 @@ def _decision(
         "seen": _seen(actor, found),
         "explained": {},
         "exceptions": _exceptions(actor, found, turns),
+        "bundle": ServedBundle.objects.filter(pk=found.bundle, workspace=actor.workspace).first(),
+        "said": Feedback.objects.filter(decision=found.pk, workspace=actor.workspace).order_by(
+            "id"
+        )[:_SAID],
+        "incidents": Incident.objects.visible_to(actor)
+        .filter(decision=found.pk)
+        .order_by("id")[:_SAID],
     }
     status = problem.status if problem else 200
     return render(request, "runtime/decision.html", context, status=status)

@@ -408,3 +408,29 @@ def test_refused_feedback_keeps_what_was_written(space: Space) -> None:
     assert "Name the policy whose verdict was wrong." in page
     assert 'value="my own words"' in page
     assert asked in page
+
+
+def test_what_a_policy_did_not_allow_was_not_wrongly_allowed_by_it(space: Space) -> None:
+    answer = say(space, decided(space, BAD), verdict="wrongly_allowed", text=BAD)
+    assert (answer.status_code, answer.json()["code"]) == (400, "found")
+    assert answer.json()["detail"] == "doses did not allow it: it asked to block."
+
+
+def test_a_second_report_says_that_the_incident_is_known(space: Space) -> None:
+    decision = decided(space, MISSED)
+    browser = factories.page_client(space.admin)
+    sent = {"verdict": "wrongly_allowed", "text": MISSED}
+    for told in ("An incident was opened", "That is known"):
+        answer = browser.post(f"/decisions/{decision.pk}/feedback/", sent, follow=True)
+        assert told in answer.content.decode()
+
+
+def test_a_decision_tells_what_people_said_of_it_and_by_what_it_was_judged(space: Space) -> None:
+    decision = decided(space, MISSED)
+    say(space, decision, verdict="wrongly_allowed", text=MISSED, note="<b>a dose</b>")
+    page = factories.page_client(space.admin).get(f"/decisions/{decision.pk}/").content.decode()
+    opened = Incident.objects.get()
+    assert "&lt;b&gt;a dose&lt;/b&gt;" in page
+    assert f'href="/incidents/{opened.pk}/"' in page
+    assert "version 1," in page
+    assert "guardrail 1," in page
