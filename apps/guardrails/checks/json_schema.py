@@ -24,6 +24,7 @@ from apps.base.problems import Problem
 from apps.guardrails.checks.candidates import compiled
 from apps.guardrails.checks.interface import (
     NOTHING,
+    Call,
     Evaluate,
     Field,
     Found,
@@ -90,18 +91,30 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
     fenced = settings["fenced"]
 
     def evaluate(subject: Subject) -> Found:
-        text = _inside(subject.text) if fenced else subject.text
         try:
-            value = parse_json(text.encode())
+            # what is read of a call is more than its JSON
+            values = [_arguments(call) for call in subject.calls] or [_value(subject.text, fenced)]
         except Problem as problem:
             return Found(1.0, reason=problem.detail)
         try:
-            said = schema.problem_of(value)
+            said = next(filter(None, map(schema.problem_of, values)), "")
         except TooMuchWork:
             return Found(0.0, failed="too_much_work")
         return Found(1.0, reason=f"JSON, but {said}") if said else NOTHING
 
     return evaluate
+
+
+def _arguments(call: Call) -> Any:
+    """A call's arguments. Raises Problem where they are a text that is no JSON."""
+    if isinstance(call.arguments, str):
+        return parse_json(call.arguments.encode())
+    return {} if call.arguments is None else call.arguments
+
+
+def _value(text: str, fenced: bool) -> Any:
+    """What a text says in JSON. Raises Problem where it says nothing."""
+    return parse_json((_inside(text) if fenced else text).encode())
 
 
 def _inside(text: str) -> str:
@@ -267,7 +280,8 @@ _VALIDATOR = extend(
 KIND = Kind(
     name="json_schema",
     title="JSON Schema",
-    about="Finds texts that are not JSON, or not valid by a JSON Schema (draft 2020-12).",
+    about="Finds texts that are not JSON, or not valid by a JSON Schema (draft 2020-12); of calls "
+    "of tools it looks at the arguments.",
     fields=(
         Field(
             "schema",

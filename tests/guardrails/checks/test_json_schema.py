@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.guardrails.checks.interface import Subject
+from apps.guardrails.checks.interface import Call, Subject
 from apps.guardrails.checks.json_schema import Schema, SchemaRefused
 from tests.guardrails.checks.looking import built, filled, seconds
 
@@ -226,3 +226,22 @@ def test_it_says_what_the_library_says(schema: dict[str, Any], value: Any) -> No
 )
 def test_any_keyword_counts_as_work(schema: dict[str, Any], value: Any) -> None:
     assert built("json_schema", schema=schema)(Subject(json.dumps(value))).failed == "too_much_work"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"dose": 2}, ""),
+        ('{"dose": 2}', ""),
+        ({"dose": "two"}, "JSON, but not valid by /properties/dose/type"),
+        (None, "JSON, but not valid by /required"),
+        ("two", "Not JSON"),
+    ],
+)
+def test_of_a_call_it_looks_at_the_arguments(arguments: Any, reason: str) -> None:
+    schema = {"required": ["dose"], "properties": {"dose": {"type": "number"}}}
+    check = built("json_schema", schema=schema)
+    calls = (Call("rest", {"dose": 1}), Call.read("give", arguments))
+    said = check(Subject("give {}", calls=calls))
+    assert said.score == bool(reason)
+    assert said.reason.startswith(reason)
