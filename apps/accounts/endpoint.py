@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -163,6 +164,9 @@ def _without_secrets(answer: Any) -> Any:
     return {name: value for name, value in answer.items() if name not in SHOWN_ONCE}
 
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
+
+
 def validated(serializer_class: type[serializers.Serializer], data: Any) -> dict[str, Any]:
     """Validate a body or a query against a serializer; unknown names are refused."""
     if not isinstance(data, Mapping):
@@ -188,10 +192,11 @@ def _unknown(field: serializers.Field, data: Any, pointer: str) -> Iterator[Fiel
             yield from _unknown(child, item, f"{pointer}/{place}")
     elif isinstance(data, Mapping) and isinstance(field, serializers.Serializer):
         names = field.fields
-        for name in data.keys() - names.keys():
+        for name in sorted(data.keys() - names.keys()):
             if data[name] or not getattr(field, "empty_ignored", False):
-                # the caller's own word is not told back
-                yield FieldError(f"{pointer}/?", f"Known names: {', '.join(sorted(names))}.")
+                # a name is told back, a text in the place of one is not
+                told = name if _NAME.fullmatch(name) else "?"
+                yield FieldError(f"{pointer}/{told}", f"Known names: {', '.join(sorted(names))}.")
         for name, inner in names.items():
             if name in data:
                 yield from _unknown(inner, data[name], f"{pointer}/{name}")
