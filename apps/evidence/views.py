@@ -24,7 +24,7 @@ from apps.guardrails.models import ModelVersion
 from apps.guardrails.permissions import load_model
 from apps.guardrails.services import live_model, served_as
 from apps.labeling.labels import counts
-from apps.policies.approving import held_for
+from apps.policies.approving import held_for, written_by
 from apps.policies.models import Policy
 from apps.policies.permissions import load_policy
 from apps.policies.services import require_published
@@ -110,6 +110,7 @@ def publish_guardrail(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         "policy": policy,
         "tab": "guardrail",
         "problem": problem,
+        "written_by": written_by(draft),
         "held_for": held_for(viewer(request), policy=policy, draft=draft),
         "configuration": configuration,
         "revision": revision,

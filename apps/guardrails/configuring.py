@@ -64,13 +64,13 @@ def is_drafted(policy: Policy, current: GuardrailVersion | None) -> bool:
     return draft is not None and draft.content != content_of(current)
 
 
-def awaiting(actor: Actor, policies: Sequence[Policy]) -> set[UUID]:
-    """Which policies have a draft of others that waits for a second person, as the actor is."""
+def awaiting(actor: Actor, policies: Sequence[Policy]) -> dict[str, set[UUID]]:
+    """Which policies' rules and guardrails have a draft of others that waits for the actor."""
     asked = [policy.pk for policy in policies if policy.second_approver]
-    found: set[UUID] = set()
-    for kind in (PolicyDraft, GuardrailDraft) if asked else ():
+    found: dict[str, set[UUID]] = {"rules": set(), "guardrail": set()}
+    for name, kind in (("rules", PolicyDraft), ("guardrail", GuardrailDraft)) if asked else ():
         drafts = kind.objects.filter(policy__in=asked, authors__isnull=False)
-        found |= set(drafts.exclude(authors=actor.person).values_list("policy", flat=True))
+        found[name] |= set(drafts.exclude(authors=actor.person).values_list("policy", flat=True))
     return found
 
 

@@ -43,7 +43,12 @@ def approved(actor: Actor, *, policy: Policy, draft: Draft) -> list[str]:
     """
     if told := held_for(actor, policy=policy, draft=draft):
         raise Problem(told, code="second_approver", status=409)
-    return [author.user.email for author in _authors(draft)]
+    return written_by(draft)
+
+
+def written_by(draft: Draft | None) -> list[str]:
+    """The addresses of a draft's authors."""
+    return [author.user.email for author in _authors(draft)] if draft else []
 
 
 def held_for(actor: Actor, *, policy: Policy, draft: Draft | None) -> str:

@@ -20,7 +20,7 @@ from apps.base.keyset import paginate
 from apps.base.problems import NotFound, Problem
 from apps.policies import forms, services, taxonomies
 from apps.policies.api import load_version
-from apps.policies.approving import held_for
+from apps.policies.approving import held_for, written_by
 from apps.policies.models import Policy, PolicyVersion
 from apps.policies.permissions import load_policy
 from apps.policies.specification import compare, missing
@@ -288,6 +288,7 @@ def _publishing_context(request: HttpRequest, policy: Policy) -> dict[str, objec
     return {
         **_draft_context(policy),
         "tab": "specification",
+        "written_by": written_by(policy.draft),
         "held_for": held_for(viewer(request), policy=policy, draft=policy.draft),
     }
 

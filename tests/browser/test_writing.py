@@ -206,8 +206,8 @@ def test_a_second_person_publishes_what_an_owner_wrote(visits: Visits, world: Wo
     expect(owner.get_by_role("button", name="Publish")).to_be_disabled()
 
     admin.goto("/policies/?q=second-person")
-    expect(admin.locator("main")).to_contain_text("a draft waits for a second person")
-    admin.goto(f"/policies/{slug}/publish/")
+    admin.get_by_role("link", name="rules wait for a second person").click()
+    expect(admin.locator("main")).to_contain_text(f"Written by {world.owner.email}")
     admin.get_by_role("button", name="Publish").click()
     expect(admin.locator("main")).to_contain_text("Version 2")
     admin.get_by_role("link", name="v2").click()

@@ -173,6 +173,8 @@ def test_the_page_turns_the_button_off_for_an_author(asked: Asked, what: str) ->
     assert "somebody else has to publish it" in asked.page(asked.author, what)
     assert "disabled>" in asked.page(asked.author, what)
     assert "somebody else has to publish it" not in asked.page(asked.other, what)
+    author = asked.author.person.user.email
+    assert f"Written by {author}." in asked.page(asked.other, what)
     assert "disabled>" not in asked.page(asked.other, what)
 
 
@@ -180,7 +182,8 @@ def test_the_list_says_what_waits_for_a_second_person(asked: Asked) -> None:
     asked.write_guardrail(asked.author)
     for actor, waits in ((asked.author, False), (asked.other, True), (asked.admin, True)):
         page = factories.page_client(actor).get("/policies/").content.decode()
-        assert ("waits for a second person" in page) is waits, actor.label
+        assert ("the guardrail waits for a second person" in page) is waits, actor.label
+        assert "rules wait for a second person" not in page
 
 
 def test_an_owner_does_not_do_away_with_it(asked: Asked) -> None:

@@ -48,7 +48,8 @@ def policy_cards(context: dict[str, Any], policies: Sequence[Policy]) -> dict[st
             {
                 "policy": policy,
                 "owned": policy in owned,
-                "waits": policy.pk in waiting,
+                "rules_wait": policy.pk in waiting["rules"],
+                "guardrail_waits": policy.pk in waiting["guardrail"],
                 "evaluation": newest.get(policy.pk),
                 "counts": counts.get(policy.pk),
                 "lines": _lines(history.get(policy.pk, [])),
