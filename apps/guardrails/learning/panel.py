@@ -36,7 +36,7 @@ PARAGRAPH, LINE = 32, 64
 would be stopped for the short lines of their lists."""
 NEAR = 10_000
 """Code points of a text that a model knows the number of pieces of."""
-HIGH = 0.95
+HIGH = 0.9
 """The share of a long text's pieces that tells, with the median, how far they spread."""
 
 Span = tuple[int, int]
