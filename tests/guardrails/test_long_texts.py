@@ -85,8 +85,8 @@ def test_good_long_texts_of_another_kind_are_stopped_no_more_often_and_a_bad_wor
     learned,
 ) -> None:
     """Traffic that is easier than what was labelled, with one violating text somewhere."""
-    _, _, it = learned
-    slope, offset = calibration.fit_sigmoid(it.scores, learned[1])
+    _, violates, it = learned
+    slope, offset = calibration.fit_sigmoid(it.scores, violates)
     draw = np.random.default_rng(3)
     easy = ["\n\n".join(" ".join(draw.choice(NEUTRAL, 40)) for _ in range(60)) for _ in range(60)]
     needle = " ".join(draw.permutation([*draw.choice(NEUTRAL, 30), *BAD * 4]))
@@ -106,7 +106,10 @@ def test_good_long_texts_of_another_kind_are_stopped_no_more_often_and_a_bad_wor
     assert (as_learnt >= in_full).all()
     assert as_learnt.mean() > in_full.mean()
     assert as_learnt == pytest.approx(alone, abs=0.2)
-    assert (panel.score(easy)[:, 1] >= 0.5).mean() <= 0.05
+    line = np.quantile(calibration.apply_sigmoid(it.scores[~violates], slope, offset), 0.95)
+    assert (panel.score(easy)[:, 1] >= line).mean() <= 0.05
+    assert alone >= line
+    assert (as_learnt >= line).all()
 
 
 def test_only_good_texts_that_a_fold_held_out_are_read_and_not_all_of_many(learned) -> None:
