@@ -60,7 +60,6 @@ LIBRARIES = {
     "machine": platform.machine(),
 }
 RANDOM = (Stream.AUDIT, Stream.EXPLORATION)
-FEW_RANDOM_NEGATIVES = 60
 
 
 class CannotTrain(Exception):
@@ -303,7 +302,7 @@ def _report(
     return {
         "labels": len(frozen.rows),
         "random_labels": int(random.sum()),
-        "calibration_provisional": int((~violates).sum()) < FEW_RANDOM_NEGATIVES,
+        "calibration_provisional": int((~violates).sum()) < threshold.ENOUGH_NEGATIVES,
         "slope": slope,
         "offset": offset,
         "average_precision": float(average_precision_score(violates, probabilities[random])),

@@ -53,6 +53,14 @@ def test_scores_are_those_of_each_model_alone() -> None:
     assert Panel(models).score(texts) == pytest.approx(alone, abs=1e-6)
 
 
+def test_no_score_reaches_what_flags_nothing() -> None:
+    panel = Panel(
+        {"sure": replace(model(1), offset=1e3), "against": replace(model(1), offset=-1e3)}
+    )
+    sure, against = panel.score(["one word"])[0]
+    assert 0 < against < sure < 1
+
+
 def test_a_text_is_scored_the_same_whatever_other_texts_there_are() -> None:
     panel = Panel({"a": model(1)})
     texts = [text(seed, 200 + 3000 * seed) for seed in range(4)]

@@ -24,7 +24,7 @@ from itertools import accumulate, chain, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from apps.guardrails.learning import features
+from apps.guardrails.learning import calibration, features
 from apps.guardrails.learning.artifact import Model
 
 LONG = 4_000
@@ -66,7 +66,7 @@ class Panel:
         self._tops = np.array([model.length_top for model in each])
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """c of each text by each model, in [0, 1]; (texts, models)."""
+        """c of each text by each model, strictly between 0 and 1; (texts, models)."""
         each = [whole_and_pieces(text) for text in texts]
         margins = self._margins(features.extract(list(chain.from_iterable(each))))
         if len(margins) > len(texts):
@@ -77,7 +77,7 @@ class Panel:
                     for looked_at, (start, end) in zip(each, pairwise([0, *ends]), strict=True)
                 ]
             )
-        return _sigmoid(margins)
+        return calibration.apply_sigmoid(margins, 1.0, 0.0)
 
     def _long(self, margins: NDArray[np.float64], size: int) -> NDArray[np.float64]:
         """The log odds of a text of this size by each model, from those of the whole and pieces."""
@@ -172,9 +172,3 @@ def _joined(start: int, ends: Sequence[int], least: int) -> list[Span]:
         first = spans.pop()[0] if spans else start
         spans.append((first, ends[-1]))
     return spans
-
-
-def _sigmoid(margins: NDArray[np.float64]) -> NDArray[np.float64]:
-    small = np.exp(-np.abs(margins))
-    scores: NDArray[np.float64] = np.where(margins >= 0, 1.0, small) / (1.0 + small)
-    return scores
