@@ -11,7 +11,8 @@ retrain would choose, to texts of which a third or all violate as well.
         [--seeds 3]                 # how often each set is cut in two
         [--filler xstest_refusal]   # good texts of another set: ordinary ones, where a set's own
                                     # are chosen to be hard to tell from what violates; the set
-                                    # itself is filled with good texts of openai_moderation_sexual
+                                    # itself is filled with good texts of openai_moderation_sexual;
+                                    # python: prose that is no traffic, Python's own reference
         [--known 400]               # so many of those are among the labels it learns from, as texts
                                     # of the traffic are; none of these is in a long text
         [--between "\\n"]           # what stands between the texts that make a long one
@@ -29,6 +30,7 @@ import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from pydoc_data.topics import topics
 from typing import Any
 from unittest.mock import patch
 
@@ -51,6 +53,8 @@ SETS = [
     "sms_spam",
 ]
 OTHER = "openai_moderation_sexual"
+PROSE = "python"
+SHORTEST = 120
 MOST = 200
 Row = dict[str, Any]
 
@@ -127,6 +131,10 @@ def caught(bad: NDArray[np.float64], good: NDArray[np.float64]) -> float:
 
 
 def read(folder: Path, name: str) -> list[Row]:
+    if name == PROSE:
+        paragraphs = "\n\n".join(topics.values()).split("\n\n")
+        prose = sorted({one.strip() for one in paragraphs if len(one) > SHORTEST})
+        return [{"id": number, "text": text, "label": 0} for number, text in enumerate(prose)]
     with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
