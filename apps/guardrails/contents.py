@@ -77,7 +77,10 @@ class _Part:
         texts = [self.text] if self.text or not self.calls else []
         texts += [_call_text(call, written) for call, written in self.calls]
         calls = tuple(call for call, _ in self.calls)
-        return Subject("\n".join(texts), role=self.role, source=self.source, calls=calls)
+        beside = len(self.text) if calls else 0
+        return Subject(
+            "\n".join(texts), role=self.role, source=self.source, calls=calls, beside=beside
+        )
 
 
 def _read(part: Any) -> _Part:

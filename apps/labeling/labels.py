@@ -247,8 +247,8 @@ WITH slot AS (
         %(audit_violates)s, %(audit_complies)s, %(unsure)s
     FROM (SELECT id FROM slot UNION ALL SELECT 0 WHERE %(slot_id)s::bigint IS NULL) answered
     ON CONFLICT (policy_id) DO UPDATE SET sequence = counter.sequence + 1,
-        since_frozen = counter.since_frozen + CASE
-            WHEN %(undone)s::bigint <= counter.frozen THEN 0 ELSE excluded.since_frozen END,
+        since_frozen = greatest(0, counter.since_frozen + CASE
+            WHEN %(undone)s::bigint <= counter.frozen THEN 0 ELSE excluded.since_frozen END),
         train_violates = counter.train_violates + excluded.train_violates,
         train_complies = counter.train_complies + excluded.train_complies,
         audit_violates = counter.audit_violates + excluded.audit_violates,

@@ -376,10 +376,11 @@ def _misjudged(decision: Decision, policy: str, subjects: Sequence[Subject]) -> 
 
 
 def _refuse_what_was_found(decision: Decision, policies: Sequence[Policy]) -> None:
-    """A policy that asked for something did not allow it."""
+    """A policy that let nothing pass did not allow it."""
     slugs = {policy.slug for policy in policies}
     for reason in decision.reasons:
-        if reason["policy"] in slugs and stands(reason):
+        passes = reason["action"] in ("flag", "redact")
+        if reason["policy"] in slugs and stands(reason) and not passes:
             message = f"{reason['policy']} did not allow it: it asked to {reason['action']}."
             raise Problem(message, code="found", errors=[FieldError("/policy", message)])
 

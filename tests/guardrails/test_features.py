@@ -181,6 +181,10 @@ def test_the_plain_text_keeps_its_lines_and_paragraphs() -> None:
     assert features.plain(text) == "a b\nc\n\nd"
 
 
+def test_marks_on_a_space_are_spaces_in_the_plain_text() -> None:
+    assert features.plain("a \u00b4\u00a8 \u00b4 b\u00afc") == "a b c"
+
+
 def test_small_chunks_and_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = features.extract(OWN)
     monkeypatch.setattr(features, "_CHUNK_CODE_POINTS", 64)

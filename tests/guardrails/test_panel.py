@@ -17,6 +17,7 @@ from apps.guardrails.learning.panel import (
     STEP,
     WINDOW,
     Panel,
+    median_and_spread,
     together,
     whole_and_pieces,
 )
@@ -219,6 +220,14 @@ def test_a_long_text_pays_for_what_a_good_one_like_it_would_lie_above_single_one
     assert pays(1) == pytest.approx(1)
     assert pays(-1000) == pytest.approx(0), "never less than nothing"
     assert pays(1000) == pytest.approx(math.log(paid_for)), "never more than in full"
+
+
+def test_one_violation_in_few_pieces_does_not_tell_how_far_they_spread() -> None:
+    margins = np.full((10, 1), -3.0)
+    _, good = median_and_spread(margins)
+    margins[[2, 3]] = 4.0
+    _, bad = median_and_spread(margins)
+    assert (good, bad) == (0, 0)
 
 
 def test_one_piece_among_many_counts_as_itself_and_many_alike_count_for_more() -> None:

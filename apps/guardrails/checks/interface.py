@@ -110,6 +110,7 @@ class Subject:
         role: of a message, e.g. user; PASSAGE of what was retrieved; "" where nobody says.
         source: of a retrieved passage, e.g. its address; "" elsewhere.
         calls: of tools: a tool call alone, whose `text` begins with it, or those of a message.
+        beside: how many code points of `text` are said beside calls; they stand before them.
         scores: the classifier's, by the policy's slug, worked out for all policies together.
     """
 
@@ -117,12 +118,18 @@ class Subject:
     role: str = ""
     source: str = ""
     calls: tuple[Call, ...] = ()
+    beside: int = 0
     scores: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def facts(self) -> dict[str, Any]:
         """What is known beside the text, JSON-able; `Subject.known` makes the same of it again."""
-        told = {"role": self.role, "source": self.source, "calls": [[*call] for call in self.calls]}
+        told = {
+            "role": self.role,
+            "source": self.source,
+            "calls": [[*call] for call in self.calls],
+            "beside": self.beside,
+        }
         return {name: value for name, value in told.items() if value}
 
     @classmethod

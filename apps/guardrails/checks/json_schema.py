@@ -24,7 +24,6 @@ from apps.base.problems import Problem
 from apps.guardrails.checks.candidates import compiled
 from apps.guardrails.checks.interface import (
     NOTHING,
-    Call,
     Evaluate,
     Field,
     Found,
@@ -69,9 +68,8 @@ class Schema:
         """Which part of the schema a value does not keep; "" when it keeps all.
 
         Raises:
-            TooMuchWork: when that is too much of it.
+            TooMuchWork: when that is too much of it, with all values since `begin_work`.
         """
-        _steps.left, _steps.until = _MOST_STEPS, time.thread_time() + MOST_SECONDS
         try:
             error = next(self._validator.iter_errors(value), None)
         except (RecursionError, OverflowError, Unresolvable):
@@ -83,6 +81,11 @@ class Schema:
         return f"not valid by /{path[:_LONGEST_PATH]}"
 
 
+def begin_work() -> None:
+    """A text begins, whose values share the work that may be done for it."""
+    _steps.left, _steps.until = _MOST_STEPS, time.thread_time() + MOST_SECONDS
+
+
 def build(settings: Mapping[str, Any]) -> Evaluate:
     try:
         schema = Schema(settings["schema"])
@@ -91,30 +94,24 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
     fenced = settings["fenced"]
 
     def evaluate(subject: Subject) -> Found:
+        if any(isinstance(call.arguments, str) for call in subject.calls):
+            # whoever reads them may read them in another way than we would
+            return Found(1.0, reason="arguments that are no JSON object")
+        values = [{} if call.arguments is None else call.arguments for call in subject.calls]
+        # what is read of a call is more than its JSON
+        text = subject.text[: subject.beside] if subject.calls else subject.text
+        begin_work()
         try:
-            # what is read of a call is more than its JSON
-            values = [_arguments(call) for call in subject.calls] or [_value(subject.text, fenced)]
+            if text or not subject.calls:
+                values.append(parse_json((_inside(text) if fenced else text).encode()))
+            said = next(filter(None, map(schema.problem_of, values)), "")
         except Problem as problem:
             return Found(1.0, reason=problem.detail)
-        try:
-            said = next(filter(None, map(schema.problem_of, values)), "")
         except TooMuchWork:
             return Found(0.0, failed="too_much_work")
         return Found(1.0, reason=f"JSON, but {said}") if said else NOTHING
 
     return evaluate
-
-
-def _arguments(call: Call) -> Any:
-    """A call's arguments. Raises Problem where they are a text that is no JSON."""
-    if isinstance(call.arguments, str):
-        return parse_json(call.arguments.encode())
-    return {} if call.arguments is None else call.arguments
-
-
-def _value(text: str, fenced: bool) -> Any:
-    """What a text says in JSON. Raises Problem where it says nothing."""
-    return parse_json((_inside(text) if fenced else text).encode())
 
 
 def _inside(text: str) -> str:
@@ -281,7 +278,7 @@ KIND = Kind(
     name="json_schema",
     title="JSON Schema",
     about="Finds texts that are not JSON, or not valid by a JSON Schema (draft 2020-12); of calls "
-    "of tools it looks at the arguments.",
+    "of tools it looks at the arguments, and at what is said beside them.",
     fields=(
         Field(
             "schema",

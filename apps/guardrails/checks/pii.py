@@ -70,16 +70,17 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
     used = [(name, finders[name]) for name in NAMES if name in chosen]
 
     def evaluate(subject: Subject) -> Found:
+        end = len(subject.text)
         hits, unseen_from = _look(subject, used)
         new = hits
         for _ in range(_MORE_LOOKS):
             if not new:
                 break
             # what began within something else would stand alone once that is cut out
-            subject = replace(subject, text=_without(subject.text, new))
+            known = [*new, (unseen_from, end)]
+            subject = replace(subject, text=_without(subject.text, known))
             new, unseen = _look(subject, used)
             hits, unseen_from = hits | new, min(unseen_from, unseen)
-        end = len(subject.text)
         return _told(hits, [(unseen_from, end)] if unseen_from < end else [])
 
     return evaluate

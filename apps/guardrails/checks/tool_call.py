@@ -19,7 +19,7 @@ from apps.guardrails.checks.interface import (
     merged,
     wrong,
 )
-from apps.guardrails.checks.json_schema import Schema, SchemaRefused
+from apps.guardrails.checks.json_schema import Schema, SchemaRefused, begin_work
 from apps.guardrails.checks.matching import PatternRefused, Patterns, TooMuchWork
 from apps.guardrails.checks.normalising import fold
 
@@ -40,6 +40,7 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
     def evaluate(subject: Subject) -> Found:
         reasons: list[str] = []
         spans: list[Span] = []
+        begin_work()
         try:
             for call in subject.calls:
                 for reason, places in broken(call, subject.text):

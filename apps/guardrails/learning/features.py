@@ -208,8 +208,11 @@ def plain(text: str) -> str:
 
     It has the features of the text. Its lines are lines still, and blank ones are one.
     """
-    nothing = [code for code in map(ord, set(text)) if not _fold_code_point(code)]
-    lines = (text.translate(dict.fromkeys(nothing)) if nothing else text).splitlines()
+    foreign = [character for character in set(text) if not character.isascii()]
+    folded = {ord(one): _fold_code_point(ord(one)) for one in foreign if not one.isspace()}
+    # some are marks on a space
+    empty = {code: " " if to else "" for code, to in folded.items() if set(to) <= {_SPACE}}
+    lines = (text.translate(empty) if empty else text).splitlines()
     return re.sub("\n{3,}", "\n\n", "\n".join(" ".join(line.split()) for line in lines))
 
 

@@ -38,6 +38,8 @@ NEAR = 10_000
 """Code points of a text that a model knows the number of pieces of."""
 HIGH = 0.9
 """The share of a long text's pieces that tells, with the median, how far they spread."""
+OF_ONE = 2
+"""Windows that a short violation is in at least: of few pieces it must not tell the spread."""
 
 Span = tuple[int, int]
 
@@ -131,8 +133,10 @@ def together(margins: NDArray[np.float64]) -> NDArray[np.float64]:
 def median_and_spread(
     margins: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The median of the pieces (first axis), and how far above it HIGH of them do not lie."""
-    places = [int(share * (len(margins) - 1)) for share in (0.5, HIGH)]
+    """The median of the pieces (first axis), and how far above it most of them do not lie."""
+    last = len(margins) - 1
+    middle = last // 2
+    places = [middle, max(middle, min(int(HIGH * last), last - OF_ONE))]
     median, high = np.partition(margins, places, axis=0)[places]
     return median, high - median
 

@@ -2,10 +2,10 @@ from django.db import migrations, models
 
 _COUNT = """
 UPDATE labeling_labelcounter counter SET since_frozen = train_given - train_frozen,
-    frozen = coalesce((
+    frozen = CASE WHEN train_given = train_frozen THEN sequence ELSE coalesce((
         SELECT max(watermark) FROM labeling_datasetversion dataset
         WHERE dataset.policy_id = counter.policy_id
-    ), 0)
+    ), 0) END
 """
 _COUNT_BACK = "UPDATE labeling_labelcounter SET train_given = since_frozen, train_frozen = 0"
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.guardrails.checks.interface import Call, Subject
-from apps.guardrails.checks.json_schema import Schema, SchemaRefused
+from apps.guardrails.checks.json_schema import Schema, SchemaRefused, begin_work
+from apps.guardrails.contents import subjects_of
 from tests.guardrails.checks.looking import built, filled, seconds
 
 PERSON = {
@@ -214,6 +215,7 @@ SCHEMAS = st.fixed_dictionaries(
 @settings(max_examples=300, deadline=None)
 def test_it_says_what_the_library_says(schema: dict[str, Any], value: Any) -> None:
     theirs = jsonschema.Draft202012Validator(schema).is_valid(value)
+    begin_work()
     assert (Schema(schema).problem_of(value) == "") == theirs
 
 
@@ -235,7 +237,8 @@ def test_any_keyword_counts_as_work(schema: dict[str, Any], value: Any) -> None:
         ('{"dose": 2}', ""),
         ({"dose": "two"}, "JSON, but not valid by /properties/dose/type"),
         (None, "JSON, but not valid by /required"),
-        ("two", "Not JSON"),
+        ("two", "arguments that are no JSON object"),
+        ('"{\\"dose\\": 2}"', "arguments that are no JSON object"),
     ],
 )
 def test_of_a_call_it_looks_at_the_arguments(arguments: Any, reason: str) -> None:
@@ -245,3 +248,21 @@ def test_of_a_call_it_looks_at_the_arguments(arguments: Any, reason: str) -> Non
     said = check(Subject("give {}", calls=calls))
     assert said.score == bool(reason)
     assert said.reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("said", "found"), [("", False), ('{"dose": 1}', False), ("two", True), ('{"dose": "a"}', True)]
+)
+def test_what_is_said_beside_a_call_is_looked_at_as_well(said: str, found: bool) -> None:
+    check = built("json_schema", schema={"properties": {"dose": {"type": "number"}}})
+    call = {"name": "give", "arguments": {"dose": 2}}
+    (subject,) = subjects_of({"messages": [{"content": said, "calls": [call]}]})
+    assert bool(check(subject).score) is found
+    again = Subject.known(subject.text, subject.facts)
+    assert bool(check(again).score) is found
+
+
+def test_the_calls_of_a_text_share_the_work_that_may_be_done_for_it() -> None:
+    check = built("json_schema", schema={"allOf": [{"type": "object"}] * 300})
+    assert check(Subject("", calls=(Call("a", {}),))).failed == ""
+    assert check(Subject("", calls=(Call("a", {}),) * 200)).failed == "too_much_work"
