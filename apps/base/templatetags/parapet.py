@@ -86,7 +86,7 @@ def interval(figure: dict[str, Any], *, as_percent: bool = False) -> str:
         )
     low, high = figure["low"], figure["high"]
     if as_percent:
-        return f"[{low * 100:.1f}, {high * 100:.1f}] %"
+        return f"[{low * 100:.1f}, {high * 100:.1f}]"
     return f"[{low:.2f}, {high:.2f}]"
 
 
