@@ -281,6 +281,7 @@ def _decision(
         )[:_SAID],
         "incidents": Incident.objects.visible_to(actor)
         .filter(decision=found.pk)
+        .select_related("policy")
         .order_by("id")[:_SAID],
     }
     status = problem.status if problem else 200

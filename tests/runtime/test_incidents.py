@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from apps.accounts.models import Role
 from apps.base.problems import Problem
 from apps.evidence.cases import cases_of, withdraw_case
+from apps.guardrails.checks.interface import Subject
 from apps.labeling.labels import LabelEvent, submit_label, undo_label
 from apps.labeling.permissions import load_own_lease
 from apps.labeling.queue import next_item
@@ -434,3 +437,23 @@ def test_a_decision_tells_what_people_said_of_it_and_by_what_it_was_judged(space
     assert f'href="/incidents/{opened.pk}/"' in page
     assert "version 1," in page
     assert "guardrail 1," in page
+
+
+def test_a_decision_with_many_incidents_asks_no_more_of_the_database(space: Space) -> None:
+    decision = decided(space, MISSED)
+    page = factories.page_client(space.admin)
+    asked = []
+    for slug in ("", "second", "third"):
+        policy = factories.make_policy(space.admin, slug) if slug else space.policy
+        incidents.open_incident(
+            space.admin,
+            policy=policy,
+            subject=Subject(MISSED),
+            expected="violates",
+            decision=decision,
+        )
+        page.get(f"/decisions/{decision.pk}/")
+        with CaptureQueriesContext(connection) as queries:
+            page.get(f"/decisions/{decision.pk}/")
+        asked.append(len(queries))
+    assert asked[0] == asked[1] == asked[2]

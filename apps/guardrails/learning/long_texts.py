@@ -53,7 +53,7 @@ RECIPE = {
     "long_text_high": HIGH,
     "long_text_reached": _REACHED,
 }
-"""What exponent and level depend on besides the data; JSON-able."""
+"""What a Length depends on besides the data; JSON-able."""
 
 
 class Length(NamedTuple):
