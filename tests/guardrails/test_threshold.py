@@ -17,20 +17,16 @@ RUNS = 2000
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 1), (0, 59), (3, 100), (50, 100), (99, 100), (7, 7)])
-def test_bounds_are_clopper_pearson(k: int, n: int) -> None:
+def test_bound_is_clopper_pearson(k: int, n: int) -> None:
     upper = stats.binomtest(k, n, alternative="less").proportion_ci(0.95).high
-    lower = stats.binomtest(k, n, alternative="greater").proportion_ci(0.95).low
     assert threshold.upper_bound(k, n) == pytest.approx(upper)
-    assert threshold.lower_bound(k, n) == pytest.approx(lower)
 
 
-def test_bounds_of_nothing_and_nonsense() -> None:
-    assert (threshold.lower_bound(0, 0), threshold.upper_bound(0, 0)) == (0.0, 1.0)
+def test_bound_of_nothing_and_nonsense() -> None:
+    assert threshold.upper_bound(0, 0) == 1.0
     for k, n in [(-1, 3), (4, 3)]:
         with pytest.raises(ValueError, match="no proportion"):
             threshold.upper_bound(k, n)
-        with pytest.raises(ValueError, match="no proportion"):
-            threshold.lower_bound(k, n)
 
 
 def test_negatives_needed() -> None:
@@ -238,8 +234,9 @@ def test_highest_threshold_that_catches_enough() -> None:
     positives = scores[violates]
     chosen = choose(scores, violates, Targets(None, 0.8))
     caught = int((positives >= chosen.threshold).sum())
-    assert threshold.lower_bound(caught, len(positives)) >= 0.8
-    assert threshold.lower_bound(caught - 1, len(positives)) < 0.8
+    missed = len(positives) - caught
+    assert threshold.upper_bound(missed, len(positives)) <= 0.2
+    assert threshold.upper_bound(missed + 1, len(positives)) > 0.2
     assert chosen.threshold in positives
 
 

@@ -65,16 +65,6 @@ def _upper_bound(successes: float, trials: float, confidence: float = CONFIDENCE
     return float(betaincinv(successes + 1, trials - successes, confidence))
 
 
-def lower_bound(successes: int, trials: int, confidence: float = CONFIDENCE) -> float:
-    """One-sided lower bound on a proportion (Clopper & Pearson 1934), in [0, 1); 0 of none."""
-    from scipy.special import betaincinv
-
-    _check(successes, trials)
-    if successes == 0:
-        return 0.0
-    return float(betaincinv(successes, trials - successes + 1, 1 - confidence))
-
-
 def _check(successes: int, trials: int) -> None:
     if not 0 <= successes <= trials:
         raise ValueError(f"{successes} of {trials} is no proportion")
