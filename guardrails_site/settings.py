@@ -96,8 +96,12 @@ TEMPLATES = [
 ]
 
 
-def database(url: str, *, statement_timeout: str) -> dict[str, Any]:
-    """Django's DATABASES entry for a postgresql:// URL (also with ?host=/socket/folder)."""
+def database(url: str, *, statement_timeout: str, wait: int = 10) -> dict[str, Any]:
+    """Django's DATABASES entry for a postgresql:// URL (also with ?host=/socket/folder).
+
+    Args:
+        wait: seconds to wait for a connection.
+    """
     parts = urlsplit(url)
     query = {name: values[0] for name, values in parse_qs(parts.query).items()}
     host = query.pop("host", None) or unquote(parts.hostname or "")
@@ -110,7 +114,9 @@ def database(url: str, *, statement_timeout: str) -> dict[str, Any]:
         "PORT": str(parts.port or query.pop("port", "") or ""),
         "CONN_MAX_AGE": 0,
         "OPTIONS": {
-            "pool": {"min_size": 1, "max_size": 8, "timeout": 10},
+            # after reconnect_timeout a pool tries again for whoever asks, and not when its ever
+            # longer pauses are over
+            "pool": {"min_size": 1, "max_size": 8, "timeout": wait, "reconnect_timeout": 5},
             "prepare_threshold": 2,  # holds for apps/base/prepared.py only
             "options": f"-c statement_timeout={statement_timeout} "
             "-c idle_in_transaction_session_timeout=30s -c lock_timeout=10s",
@@ -123,7 +129,11 @@ def database(url: str, *, statement_timeout: str) -> dict[str, Any]:
 PROCESS = os.environ.get("PARAPET_PROCESS", "command")
 DATABASE_URL = runtime.database_url(owner=PROCESS == "owner")
 DATABASES = {
-    "default": database(DATABASE_URL, statement_timeout="5s" if PROCESS == "web" else "0")
+    "default": database(
+        DATABASE_URL,
+        statement_timeout="5s" if PROCESS == "web" else "0",
+        wait=2 if PROCESS == "web" else 10,
+    )
     if DATABASE_URL
     else {"ENGINE": "django.db.backends.dummy"}
 }

@@ -8,7 +8,7 @@ import secrets
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -58,6 +58,12 @@ def issue_token(
         errors.append(FieldError("/checks_per_second", f"1 to {most} checks a second."))
     if errors:
         raise Problem("The token was not made.", errors=errors)
+    if not membership.is_active:
+        raise Problem(
+            f"{membership.user.email} has left this workspace; its tokens let nobody in.",
+            code="has_left",
+            status=409,
+        )
     prefix, secret = _random(8), _random(43)
     body = f"gk_{prefix}_{secret}"
     token = ApiToken.objects.create(
@@ -113,14 +119,19 @@ def actor_of(key: str) -> Actor | None:
 
 @dataclass(frozen=True)
 class _Known:
+    """Whose key it is, as the database said then, and when it is asked again."""
+
     actor: Actor
-    until: float
+    asked: float
+    again: float
 
 
 KNOWN_FOR = 30.0
 """Seconds for which the check API trusts a token without asking, unless `forget_known` comes."""
 KNOWN_WITHOUT_DATABASE = 600.0
 """The same while the database is away: nobody can revoke anything then."""
+ASKED_AGAIN = 5.0
+"""Seconds between two questions to a database that is away: one request waits for each."""
 _MOST_KNOWN = 10_000
 _known: dict[bytes, _Known] = {}
 
@@ -129,12 +140,14 @@ def known_actor_of(key: str) -> Actor | None:
     """The actor of a key, for the path that must not ask the database each time."""
     name = hashlib.sha256(key.encode()).digest()
     known, now = _known.get(name), time.monotonic()
-    if known is not None and now < known.until:
+    if known is not None and now < known.again:
         return known.actor if _lives(known.actor) else None
+    if known is not None:
+        _known[name] = replace(known, again=now + ASKED_AGAIN)
     try:
         actor = actor_of(key)
     except DatabaseError:
-        if known is None or now > known.until + KNOWN_WITHOUT_DATABASE:
+        if known is None or now > known.asked + KNOWN_FOR + KNOWN_WITHOUT_DATABASE:
             raise
         return known.actor if _lives(known.actor) else None
     if actor is None:
@@ -142,7 +155,7 @@ def known_actor_of(key: str) -> Actor | None:
         return None
     if len(_known) >= _MOST_KNOWN:
         _known.clear()
-    _known[name] = _Known(actor, now + KNOWN_FOR)
+    _known[name] = _Known(actor, now, now + KNOWN_FOR)
     return actor
 
 

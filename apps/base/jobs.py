@@ -7,10 +7,11 @@ nothing, a message too few is made up for by the sweeper.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from django.db import models
+from django.db import InterfaceError, OperationalError, models
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -75,6 +76,43 @@ class LostLease(Exception):
 
 class Cancelled(Exception):
     """Somebody asked for this job to stop."""
+
+
+class Failed(Exception):
+    """The job cannot be done, for this reason, in words that say what to do."""
+
+
+def run(
+    model: type[J], pk: Any, work: Callable[[J], None], end: Callable[[J, Status, str], None]
+) -> J | None:
+    """Do a job, or what is left of it; the job, or None where another worker has it or it is over.
+
+    Safe to call twice, and twice at once. Where the database is away nothing is said of the job:
+    its lease runs out, and it is begun again.
+
+    Args:
+        work: does it, and says its end itself when it succeeded.
+        end: writes down (the job, how it ended, why).
+    """
+    job = claim(model, pk)
+    if job is None:
+        return None
+    try:
+        try:
+            work(job)
+        except Failed as error:
+            end(job, Status.FAILED, str(error))
+        except Cancelled:
+            end(job, Status.CANCELLED, "Cancelled by a person.")
+        except (LostLease, OperationalError, InterfaceError):
+            raise
+        except Exception as error:
+            logger.exception("job_failed", extra={"job": str(pk)})
+            name = type(error).__name__
+            end(job, Status.FAILED, f"Parapet failed ({name}); the worker's log tells more.")
+    except LostLease:
+        return None
+    return job
 
 
 def claim(model: type[J], pk: Any) -> J | None:

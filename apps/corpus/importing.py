@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -34,6 +33,8 @@ from apps.corpus.models import CorpusCounter, Import, Side, Source
 from apps.policies.models import Policy
 
 BATCH = 10_000
+BATCH_CHARACTERS = 8 * 2**20
+"""Of a file's texts, which are in memory at once; what it takes must stay far below a lease."""
 FIELDS = (
     "id",
     "prompt",
@@ -45,8 +46,11 @@ FIELDS = (
     "tags",
     "metadata",
 )
+HEARTBEAT = jobs.LEASE.total_seconds() / 4
 _LIMITS = {"id": 200, "model": 200, "language": 35, "group": 2000}
 _KEPT_DRAFTS = timedelta(hours=24)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -216,41 +220,48 @@ def request_cancel(actor: Actor, *, job: Import) -> None:
         Import.objects.filter(pk=job.pk).update(cancel_requested=True)
         record(actor, "import.cancel", job)
     # one that no worker has yet ends at once
-    jobs.end_without_worker(Import)
+    end_without_worker()
 
 
 def run_import(import_id: str) -> None:
     """Do an import, or what is left of it. Safe to call twice, and twice at once."""
-    job = jobs.claim(Import, import_id)
-    if job is None:
-        return
-    actor = task_actor(job.workspace, "import")
+    jobs.run(Import, import_id, _import, _end)
+
+
+def _import(job: Import) -> None:
     try:
         _read_whole(job)
         _commit_batches(job)
-        jobs.finish(job, Status.SUCCEEDED)
-        record_end(actor, job)
     except reading.Unreadable as error:
-        jobs.finish(job, Status.FAILED, reason=str(error))
-        record_end(actor, job)
-    except jobs.Cancelled:
-        jobs.finish(job, Status.CANCELLED, reason="Cancelled by a person.")
-        record_end(actor, job)
-    except jobs.LostLease:
-        return
-    file_of(job).unlink(missing_ok=True)
+        raise jobs.Failed(str(error)) from None
+    _end(job, Status.SUCCEEDED)
 
 
-def record_end(actor: Actor, job: Import) -> None:
+def _end(job: Import, status: Status, reason: str = "") -> None:
     with transaction.atomic():
-        record(
-            actor,
-            f"import.{job.status}",
-            job,
-            new=job.new,
-            duplicates=job.duplicates,
-            rejected=job.rejected,
-        )
+        jobs.finish(job, status, reason=reason)
+        _clear_up(job)
+
+
+def end_without_worker() -> None:
+    """End imports that no worker will."""
+    for job in jobs.end_without_worker(Import):
+        _clear_up(job)
+
+
+@transaction.atomic
+def _clear_up(job: Import) -> None:
+    """Write down how an import ended, and remove its file."""
+    record(
+        task_actor(job.workspace, "import"),
+        f"import.{job.status}",
+        job,
+        new=job.new,
+        duplicates=job.duplicates,
+        rejected=job.rejected,
+        reason=job.reason,
+    )
+    transaction.on_commit(lambda: file_of(job).unlink(missing_ok=True))
 
 
 def remove_old_drafts() -> None:
@@ -283,7 +294,8 @@ def _read_whole(job: Import) -> None:
     jobs.heartbeat(job, step="reading the file")
     if job.total_rows is not None:
         return
-    total = reading.count_rows(path, job.format)
+    with ThreadPoolExecutor(1) as ahead:
+        total = _waited_for(ahead.submit(reading.count_rows, path, job.format), job)
     if job.format == "csv":
         names, _ = reading.columns(path, job.format)
         absent = sorted(set(job.mapping.values()) - set(names))
@@ -304,7 +316,7 @@ def _commit_batches(job: Import) -> None:
     batches = _batches(job, bytes(job.workspace.split_key), job.policy)
     with ThreadPoolExecutor(1) as ahead:
         coming = ahead.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
+        while (batch := _waited_for(coming, job)) is not None:
             with transaction.atomic():
                 _send(batch)
                 # read while PostgreSQL works: two threads of Python would only wait for each other
@@ -314,14 +326,25 @@ def _commit_batches(job: Import) -> None:
             jobs.heartbeat(job, progress=min(done, 1.0), step="importing")
 
 
+def _waited_for(coming: Future[T], job: Import) -> T:
+    """What another thread reads; the job is kept meanwhile."""
+    while not wait([coming], timeout=HEARTBEAT).done:
+        jobs.heartbeat(job)
+    return coming.result()
+
+
 def _batches(job: Import, key: bytes, policy: Policy) -> Iterator[_Batch]:
     """What is left of the file, checked; asks the database nothing."""
     rows = reading.rows(file_of(job), job.format)
-    numbered = (item for item in rows if item[0] >= job.next_row)
-    while chunk := list(islice(numbered, BATCH)):
-        batch = _Batch(next_row=chunk[-1][0] + 1)
-        for number, row in chunk:
-            batch.add(number, row, job.mapping, policy, key)
+    batch = _Batch()
+    for number, row in rows:
+        if number < job.next_row:
+            continue
+        batch.add(number, row, job.mapping, policy, key)
+        if batch.is_full:
+            yield batch
+            batch = _Batch()
+    if batch.next_row:
         yield batch
 
 
@@ -329,10 +352,16 @@ def _batches(job: Import, key: bytes, policy: Policy) -> Iterator[_Batch]:
 class _Batch:
     """Checked rows in COPY's text format, their outputs, what was rejected, where to go on."""
 
-    next_row: int
+    next_row: int = 0
+    characters: int = 0
     lines: list[str] = field(default_factory=list)
     outputs: dict[int, str] = field(default_factory=dict)
     rejected: list[tuple[int, str]] = field(default_factory=list)
+
+    @property
+    def is_full(self) -> bool:
+        rows = len(self.outputs) + len(self.rejected)
+        return rows >= BATCH or self.characters >= BATCH_CHARACTERS
 
     def add(
         self,
@@ -342,6 +371,7 @@ class _Batch:
         policy: Policy,
         key: bytes,
     ) -> None:
+        self.next_row = number + 1
         if isinstance(row, reading.BadRow):
             self.rejected.append((number, row.reason))
             return
@@ -372,6 +402,7 @@ class _Batch:
             repr(u),
         )
         self.lines.append("\t".join(cells))
+        self.characters += len(self.lines[-1])
         self.outputs[number] = values["output"]
 
 

@@ -11,7 +11,6 @@ from apps.base.problems import FieldError, Problem
 from apps.evidence import cases
 from apps.evidence.services import evaluate
 from apps.guardrails import artifacts
-from apps.guardrails.learning.artifact import ArtifactRefused
 from apps.guardrails.models import ModelVersion
 from apps.guardrails.services import (
     choose_threshold,
@@ -70,10 +69,8 @@ def promote(
             status=409,
         )
     refusal = fit_refusal(version)
-    try:
-        artifacts.load(version)
-    except ArtifactRefused as error:
-        refusal = refusal or str(error)
+    if not refusal and not artifacts.is_whole(version):
+        refusal = "its file is missing, damaged or of another installation"
     if refusal:
         raise Problem(
             f"Model {version.number} cannot be served: {refusal.rstrip('.')}. Retrain the policy.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +24,7 @@ from apps.evidence.sample import Members, choose_sample, sample_below
 from apps.guardrails import artifacts
 from apps.guardrails.counts import example_counts, keep_recent_counts
 from apps.guardrails.learning import artifact
+from apps.guardrails.learning.artifact import ArtifactRefused
 from apps.guardrails.learning.features import Counts
 from apps.guardrails.models import ModelVersion
 from apps.guardrails.services import live_model
@@ -30,6 +32,8 @@ from apps.labeling.datasets import Answer, answers
 from apps.labeling.labels import counts as label_counts
 from apps.labeling.models import DECISIVE, Label, Stream, Verdict
 from apps.policies.models import Policy
+
+logger = logging.getLogger(__name__)
 
 # a refresh that was asked for and not begun for this long lost its message: ask again
 ASK_AGAIN_AFTER = timedelta(seconds=3)
@@ -95,7 +99,11 @@ def _refreshed(policy: Policy) -> Evaluation | None:
         and not audit.filter(sequence__gt=seen.watermark).exists()
     ):
         return seen
-    return evaluate(policy, version)
+    try:
+        return evaluate(policy, version)
+    except ArtifactRefused as refusal:  # checks and canaries tell it; a retrain evaluates again
+        logger.error("not_evaluated", extra={"policy": policy.slug, "reason": str(refusal)})
+        return seen
 
 
 def overdue_refreshes() -> list[UUID]:

@@ -18,8 +18,9 @@ from apps.corpus.permissions import load_policy_example
 from apps.corpus.search import Filters, examples, told_elsewhere
 from apps.corpus.serializers import ExampleShape
 from apps.guardrails import serializers as shapes
+from apps.guardrails.learning.artifact import ArtifactRefused
 from apps.guardrails.models import ModelVersion
-from apps.guardrails.scores import live_scores
+from apps.guardrails.scores import live_score, live_scores
 from apps.labeling.labels import current_verdicts
 from apps.policies.permissions import load_policy
 
@@ -82,7 +83,10 @@ class ExampleDetail(Endpoint):
     @extend_schema(responses=ExampleShape)
     def get(self, request: Request, slug: str, example: UUID) -> Response:
         row = self.target
-        (score,) = live_scores(row.policy, [row.example.output])
+        try:
+            score = live_score(row.policy, row.example.output)
+        except ArtifactRefused:
+            score = None
         label = current_verdicts([row.pk]).get(row.pk)
         facts = not told_elsewhere(self.actor, [row])
         return Response(shapes.show_example(row, label=label, score=score, whole=True, facts=facts))

@@ -45,8 +45,12 @@ def load(version: ModelVersion) -> artifact.Model:
 
 
 def is_whole(version: ModelVersion) -> bool:
-    """Whether the file lies there as it was trained, whatever is kept in memory."""
-    return _lies_there(version.sha256)
+    """Whether it can be loaded, whatever is kept in memory: as it was trained, and signed here."""
+    return _is_ours(version.sha256, version.signature) and _lies_there(version.sha256)
+
+
+def _is_ours(sha256: str, signature: str) -> bool:
+    return hmac.compare_digest(signature, sign(sha256))
 
 
 def _lies_there(sha256: str) -> bool:
@@ -58,7 +62,7 @@ def _lies_there(sha256: str) -> bool:
 
 @lru_cache(maxsize=64)
 def _load(sha256: str, signature: str) -> artifact.Model:
-    if not hmac.compare_digest(signature, sign(sha256)):
+    if not _is_ours(sha256, signature):
         raise artifact.ArtifactRefused("The model's signature is not from this installation.")
     try:
         data = path_of(sha256).read_bytes()

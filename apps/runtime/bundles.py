@@ -20,7 +20,7 @@ from uuid import UUID
 from django.db import DatabaseError, connection
 
 from apps.accounts.models import Workspace
-from apps.accounts.tokens import forget_known
+from apps.accounts.tokens import ASKED_AGAIN, forget_known
 from apps.base.prepared import first_row
 from apps.base.problems import Problem
 from apps.guardrails.assembling import (
@@ -75,7 +75,8 @@ def served(workspace: Workspace) -> Served:
         Problem: 503 when there is none yet and the database does not answer.
     """
     kept = _kept.get(workspace.pk)
-    old = kept is None or time.monotonic() - kept.looked > LOOK_EVERY
+    every = LOOK_EVERY if kept is None or kept.stale != "database" else ASKED_AGAIN
+    old = kept is None or time.monotonic() - kept.looked > every
     # one thread renews; the others go on with what there is
     building = _building[workspace.pk]
     if old and building.acquire(blocking=kept is None):

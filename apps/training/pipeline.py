@@ -62,10 +62,6 @@ LIBRARIES = {
 RANDOM = (Stream.AUDIT, Stream.EXPLORATION)
 
 
-class CannotTrain(Exception):
-    """The run fails with this reason, in words an owner can act on."""
-
-
 @dataclass(frozen=True)
 class Frozen:
     """What is learnt from: answers, and the document counts behind the IDF."""
@@ -79,24 +75,14 @@ class Frozen:
 
 def run_training(run_id: str) -> None:
     """Do a training run, or what is left of it. Safe to call twice, and twice at once."""
-    run = jobs.claim(TrainingRun, run_id)
-    if run is None:
-        return
-    run.step = ""  # one that starts again says each step again
-    try:
-        _train(run)
-    except CannotTrain as error:
-        _end(run, Status.FAILED, str(error))
-    except jobs.Cancelled:
-        _end(run, Status.CANCELLED, "Cancelled by a person.")
-    except jobs.LostLease:
-        return
-    policy = run.policy
-    look_at_trigger(policy, counts(policy).since_frozen)
+    run = jobs.run(TrainingRun, run_id, _train, _end)
+    if run is not None:
+        look_at_trigger(run.policy, counts(run.policy).since_frozen)
 
 
 def _train(run: TrainingRun) -> None:
     policy = run.policy
+    run.step = ""  # one that starts again says each step again
     _say(run, 0.02, "freezing the dataset")
     frozen = _freeze(run)
     version = _same_model(run, frozen)
@@ -105,7 +91,7 @@ def _train(run: TrainingRun) -> None:
     else:
         _say(run, 0.9, f"nothing changed since model {version.number}")
         if not artifacts.is_whole(version):
-            _fit(run, frozen)  # the same bytes once more
+            _make_again(run, frozen, version)
     _say(run, 0.92, "judging the must-pass cases")
     # with all the time they need, so that slow remote checks answer from memory at the end
     cases.run_cases(
@@ -113,6 +99,22 @@ def _train(run: TrainingRun) -> None:
     )
     _say(run, 0.95, "comparing with the audit labels")
     _succeed(run, frozen.dataset, version)
+
+
+def _make_again(run: TrainingRun, frozen: Frozen, version: ModelVersion) -> None:
+    """The same bytes once more, where their file is damaged or another installation signed it."""
+    again = _fit(run, frozen)
+    if again.sha256 != version.sha256:
+        raise jobs.Failed(
+            f"The damaged model {version.number} did not come out as it was. Label one more text "
+            "of the learning stream and retrain, for a model of its own."
+        )
+    if again.signature != version.signature:
+        with transaction.atomic():
+            version.signature = again.signature
+            version.save(update_fields=["signature"])
+            actor = task_actor(run.policy.workspace, "train")
+            record(actor, "model.sign", version, number=version.number, sha256=version.sha256)
 
 
 def _fit(run: TrainingRun, frozen: Frozen) -> ModelVersion:
@@ -195,7 +197,7 @@ def _learn(run: TrainingRun, frozen: Frozen, texts: features.Counts) -> classifi
             ),
         )
     except classifier.TooFewGroups:
-        raise CannotTrain(
+        raise jobs.Failed(
             "All violating or all complying labels come from one group of near twins; "
             "label texts that differ more."
         ) from None
@@ -231,7 +233,7 @@ def _freeze(run: TrainingRun) -> Frozen:
     positives, negatives = int(violates.sum()), int((~violates).sum())
     least = classifier.MINIMUM_PER_SIDE
     if positives < least or negatives < least:
-        raise CannotTrain(
+        raise jobs.Failed(
             f"Too few labels: {positives} violating and {negatives} complying on the train side; "
             f"at least {least} of each are needed. Label {max(least - positives, 0)} more "
             f"violating and {max(least - negatives, 0)} more complying ones."

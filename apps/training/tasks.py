@@ -46,7 +46,7 @@ def sweep() -> None:
     """Bring every job and lease on that nobody else will; beat calls it every few seconds."""
     expire_leases()
     runs.end_without_worker()
-    jobs.end_without_worker(Import)
+    importing.end_without_worker()
     for pk in jobs.to_enqueue_again(TrainingRun):
         jobs.send(train, str(pk))
     for pk in jobs.to_enqueue_again(Import):

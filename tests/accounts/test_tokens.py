@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 
@@ -334,3 +336,45 @@ def test_a_refused_form_keeps_what_was_typed(admin: Any) -> None:
     assert answer.status_code == 400
     for kept in ('value="the bot"', 'value="check" checked', 'value="400"', 'value="250"'):
         assert kept in page
+
+
+def test_a_database_that_is_away_is_not_asked_for_every_request(
+    admin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = factories.make_token(admin)
+    asked = []
+
+    def away(prefix: str) -> None:
+        asked.append(prefix)
+        raise OperationalError
+
+    monkeypatch.setattr(tokens, "KNOWN_FOR", 0.0)
+    assert tokens.known_actor_of(key)
+    monkeypatch.setattr(tokens, "_find", away)
+    assert all(tokens.known_actor_of(key) for _ in range(5))
+    assert len(asked) == 1
+
+
+def test_a_database_that_stays_away_leaves_no_token_known(
+    admin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = factories.make_token(admin)
+    assert tokens.known_actor_of(key)
+    for name in ("KNOWN_FOR", "KNOWN_WITHOUT_DATABASE", "ASKED_AGAIN"):
+        monkeypatch.setattr(tokens, name, -100.0)
+    tokens._known.update({name: replace(one, again=0.0) for name, one in tokens._known.items()})
+
+    def away(prefix: str) -> None:
+        raise OperationalError
+
+    monkeypatch.setattr(tokens, "_find", away)
+    with pytest.raises(OperationalError):
+        tokens.known_actor_of(key)
+
+
+def test_who_has_left_gets_no_token(admin: Any) -> None:
+    gone = factories.make_member(admin.workspace, "annotator")
+    people.deactivate_member(admin, membership=gone.membership)
+    gone.membership.refresh_from_db()
+    with pytest.raises(Problem, match="has left"):
+        tokens.issue_token(admin, membership=gone.membership, name="x", scopes=["label"])

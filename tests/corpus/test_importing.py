@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
-from apps.accounts.models import Role
+from apps.accounts.models import AuditEntry, Role
 from apps.base import jobs
 from apps.base.jobs import Status
 from apps.base.problems import Problem
@@ -207,6 +208,10 @@ def state(policy: Policy) -> Any:
 FILE = [*factories.rows(25), {"output": ""}, *factories.rows(5), {"output": "x", "model": "m"}]
 
 
+class Killed(BaseException):
+    """Ends the process, which says nothing of it."""
+
+
 def die_once_at(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the import fail like a killed worker, right after a batch or inside of one."""
     real, calls = importing._commit, [0]
@@ -214,10 +219,10 @@ def die_once_at(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def dying(*given: Any, **options: Any) -> None:
         calls[0] += 1
         if calls[0] == place:
-            raise MemoryError("killed")
+            raise Killed
         real(*given, **options)
         if calls[0] == -place:
-            raise MemoryError("killed")
+            raise Killed
 
     monkeypatch.setattr(importing, "_commit", dying)
 
@@ -234,7 +239,7 @@ def test_an_import_that_dies_half_way_ends_as_if_it_had_not(
     job = factories.upload(owner, policy, data)
     with monkeypatch.context() as patched:
         die_once_at(place, patched)
-        with pytest.raises(MemoryError):
+        with pytest.raises(Killed):
             importing.run_import(str(job.pk))
     importing.run_import(str(job.pk))  # its lease still stands: nothing happens
     job.refresh_from_db()
@@ -310,19 +315,55 @@ def test_an_import_that_dies_three_times_fails_with_a_reason(owner: Any, policy:
         attempts=3, status=Status.RUNNING, lease_until=timezone.now() - timedelta(seconds=1)
     )
     importing.run_import(str(job.pk))
-    jobs.end_without_worker(Import)
+    importing.end_without_worker()
     job.refresh_from_db()
     assert job.status == Status.FAILED
     assert "3 times" in job.reason
+    assert AuditEntry.objects.get(action="import.failed").data["reason"] == job.reason
 
 
-def test_an_import_that_waits_is_cancelled_at_once(owner: Any, policy: Policy) -> None:
-    job = factories.upload(owner, policy, b'{"output": "a"}\n')
+@pytest.mark.django_db(transaction=True)
+def test_an_import_that_waits_is_cancelled_at_once_and_its_file_is_removed() -> None:
+    owner = factories.make_member(factories.make_workspace(), "owner")
+    job = factories.upload(owner, factories.make_policy(owner), b'{"output": "a"}\n')
     importing.request_cancel(owner, job=job)
     job.refresh_from_db()
     assert job.status == Status.CANCELLED
+    assert AuditEntry.objects.filter(action="import.cancelled").exists()
+    assert not importing.file_of(job).exists()
     importing.run_import(str(job.pk))
     assert not Example.objects.exists()
+
+
+def test_long_texts_come_in_smaller_batches(
+    owner: Any, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "BATCH_CHARACTERS", 3000)
+    job = factories.import_rows(owner, policy, [{"output": f"{n} " * 500} for n in range(7)])
+    assert counts(job) == (7, 0, 0)
+    assert CorpusCounter.objects.get().batches == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_file_that_takes_long_to_read_keeps_its_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = factories.make_member(factories.make_workspace(), "owner")
+    job = factories.upload(owner, factories.make_policy(owner), b'{"output": "a"}\n')
+    seen = []
+    real = importing.reading.count_rows
+
+    def slow(*given: Any) -> int:
+        while len(seen) < 2:
+            time.sleep(0.01)
+        return real(*given)
+
+    def beat(*given: Any, **options: Any) -> None:
+        seen.append(options)
+
+    monkeypatch.setattr(importing.reading, "count_rows", slow)
+    monkeypatch.setattr(importing, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(importing.jobs, "heartbeat", beat)
+    importing.run_import(str(job.pk))
+    assert seen[:2] == [{"step": "reading the file"}, {}]
 
 
 def test_an_import_is_started_once(owner: Any, policy: Policy) -> None:

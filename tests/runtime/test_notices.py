@@ -8,6 +8,7 @@ import httpx
 import pytest
 from django.utils import timezone
 
+from apps.accounts import people, tokens
 from apps.runtime import canaries, switches
 from apps.runtime.models import Canary, Incident
 from tests import factories
@@ -98,6 +99,28 @@ def test_a_canary_believes_only_a_whole_judgement(
     for one in (canary, other):
         one.refresh_from_db()
         assert (one.last_problem, one.failing_since is None) == (problem, not problem)
+
+
+def test_a_canary_goes_on_when_its_maker_has_left(
+    space: Space, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.SITE_URL = "http://localhost:1"
+    maker = factories.make_member(space.admin.workspace)
+    canary = canaries.add_canary(maker, stage="output", text="a text", expected="allow")
+    people.deactivate_member(space.admin, membership=maker.membership)
+    keys = []
+
+    def answer(*given: Any, headers: dict[str, str], **more: Any) -> httpx.Response:
+        keys.append(headers["Authorization"].removeprefix("Bearer "))
+        return httpx.Response(200, json={"action": "allow", "receipt": [RAN]})
+
+    monkeypatch.setattr(canaries.httpx, "post", answer)
+    assert canaries.send_all() == 0
+    actor = tokens.actor_of(keys[0])
+    assert actor is not None
+    assert actor.membership == space.admin.membership
+    canary.refresh_from_db()
+    assert canary.last_problem == ""
 
 
 def test_a_canary_that_is_not_sent_any_more_is_failing(space: Space) -> None:

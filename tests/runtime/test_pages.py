@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from apps.accounts.models import Role
+from apps.base.ids import uuid7
+from apps.base.problems import NotFound
 from apps.guardrails import configuring
 from apps.guardrails.models import GuardrailDraft
+from apps.runtime import permissions
 from tests import factories
 from tests.runtime.conftest import WORDS, Space, written
 
@@ -201,3 +204,16 @@ def test_the_playground_keeps_the_checks_of_others_to_them(space: Space) -> None
     assert "asks to block" in " ".join(said.split())
     assert "names-a-dose" not in said
     assert "names-a-dose" in sent(space, "/playground/", **sending)
+
+
+def test_only_who_may_report_a_decision_waits_for_it(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(permissions.time, "sleep", waits.append)
+    monkeypatch.setattr(permissions, "_WRITTEN_WITHIN", 0.02)
+    annotator = factories.make_member(space.admin.workspace, Role.ANNOTATOR)
+    for actor, waited in ((annotator, False), (space.admin, True)):
+        with pytest.raises(NotFound):
+            permissions.load_decision(actor, uuid7())
+        assert bool(waits) is waited

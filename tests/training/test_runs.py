@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pgtrigger
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from apps.base import jobs
@@ -95,6 +96,39 @@ def test_an_artifact_signed_elsewhere_is_refused(labelled) -> None:
     version.signature = "0" * 64
     with pytest.raises(ArtifactRefused, match="signature"):
         artifacts.load(version)
+
+
+def test_a_retrain_signs_a_model_of_another_installation_again(labelled, settings) -> None:
+    actor, policy = labelled
+    version = factories.train(actor, policy).model_version
+    settings.ARTIFACT_KEY = "another"
+    again = factories.train(actor, policy).model_version
+    assert again == version
+    assert artifacts.is_whole(again)
+
+
+def test_a_fault_of_parapet_ends_a_run_at_once_and_names_itself(labelled, monkeypatch) -> None:
+    actor, policy = labelled
+    monkeypatch.setattr(pipeline, "_freeze", lambda run: 1 / 0)
+    run = runs.request_run(actor, policy=policy)
+    pipeline.run_training(str(run.pk))
+    run.refresh_from_db()
+    assert (run.status, run.attempts) == (Status.FAILED, 1)
+    assert "ZeroDivisionError" in run.reason
+
+
+def test_a_database_that_is_away_ends_no_run(labelled, monkeypatch) -> None:
+    actor, policy = labelled
+
+    def fail(run: object) -> None:
+        raise OperationalError
+
+    monkeypatch.setattr(pipeline, "_freeze", fail)
+    run = runs.request_run(actor, policy=policy)
+    with pytest.raises(OperationalError):
+        pipeline.run_training(str(run.pk))
+    run.refresh_from_db()
+    assert run.status == Status.RUNNING
 
 
 def test_a_waiting_run_is_cancelled_at_once(labelled) -> None:

@@ -12,7 +12,7 @@ from apps.guardrails.assembling import configuration_of
 from apps.guardrails.configuration import Configuration
 from apps.guardrails.configuring import current_guardrail
 from apps.guardrails.learning.artifact import ArtifactRefused
-from apps.guardrails.scores import live_scores
+from apps.guardrails.scores import live_score, live_scores
 from apps.guardrails.services import live_model
 from apps.policies.models import Policy
 
@@ -21,11 +21,8 @@ register = template.Library()
 
 @register.simple_tag
 def scores_of(policy: Policy, rows: Sequence[PolicyExample]) -> dict[int, float | None]:
-    """The live model's c of each row; empty when the model cannot be read."""
-    try:
-        scores = live_scores(policy, [row.example.output for row in rows])
-    except ArtifactRefused:
-        return {}
+    """The live model's c of each row; None where it cannot be told."""
+    scores = live_scores(policy, [row.example.output for row in rows])
     return dict(zip((row.pk for row in rows), scores, strict=True))
 
 
@@ -33,7 +30,7 @@ def scores_of(policy: Policy, rows: Sequence[PolicyExample]) -> dict[int, float 
 def score_of(policy: Policy, example: Example) -> str:
     """The live model's c of one example."""
     try:
-        (score,) = live_scores(policy, [example.output])
+        score = live_score(policy, example.output)
     except ArtifactRefused as refusal:
         return str(refusal)
     return "no live model" if score is None else share(score)
