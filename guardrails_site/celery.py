@@ -54,6 +54,11 @@ def _broker() -> dict[str, Any]:
     }
 
 
+def _every(seconds: float, task: str) -> dict[str, Any]:
+    """A beat entry; one that no worker took before the next comes is not done any more."""
+    return {"task": task, "schedule": seconds, "options": {"expires": seconds}}
+
+
 app.conf.update(
     broker_url=settings.CELERY_BROKER_URL,
     broker_transport_options=_broker(),
@@ -72,9 +77,9 @@ app.conf.update(
     timezone="UTC",
     beat_schedule_filename=str(settings.DATA_DIR / "beat-schedule"),
     beat_schedule={
-        "sweep": {"task": "apps.training.tasks.sweep", "schedule": 5.0},
-        "canaries": {"task": "apps.runtime.tasks.send_canaries", "schedule": 60.0},
-        "expired": {"task": "apps.runtime.tasks.delete_expired", "schedule": 600.0},
+        "sweep": _every(5.0, "apps.training.tasks.sweep"),
+        "canaries": _every(60.0, "apps.runtime.tasks.send_canaries"),
+        "expired": _every(600.0, "apps.runtime.tasks.delete_expired"),
     },
 )
 app.autodiscover_tasks()

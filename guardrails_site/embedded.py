@@ -52,7 +52,13 @@ APPEND_ONLY = (
     "labeling_label",
     "labeling_datasetversion",
     "evidence_evaluation",
+    "guardrails_guardrailversion",
+    "runtime_servedbundle",
     "runtime_decision",
+)
+_MONTHS = (
+    "SELECT inhrelid::regclass::text FROM pg_inherits"
+    " WHERE inhparent = 'runtime_decision'::regclass"
 )
 
 
@@ -84,7 +90,8 @@ def application_url(owner_url: str) -> str:
                     database=sql.Identifier(connection.info.dbname), role=role
                 )
             )
-        for table in APPEND_ONLY:
+        months = [name for (name,) in connection.execute(_MONTHS).fetchall()]
+        for table in (*APPEND_ONLY, *months):
             connection.execute(
                 sql.SQL("REVOKE UPDATE, DELETE ON {} FROM {}").format(sql.Identifier(table), role)
             )

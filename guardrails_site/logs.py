@@ -6,11 +6,18 @@ import logging
 
 import structlog
 
+TOLD = ("error", "code", "id", "job", "task", "policy", "reason")
+"""What a line tells besides its event; Django adds requests, whose addresses may quote texts."""
+
 
 def line_formatter() -> logging.Formatter:
     """A formatter for the standard logging handlers that prints one key=value line."""
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name],
+        foreign_pre_chain=[
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.ExtraAdder(allow=TOLD),
+        ],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -107,7 +107,7 @@ class Endpoint(APIView):
         if len(key) > 200:
             raise Problem("An Idempotency-Key has at most 200 characters.", code="idempotency_key")
         check_text(key)
-        if request.content_type not in ("application/json", ""):
+        if request._request.content_type not in ("application/json", ""):
             raise Problem(
                 "A file takes no Idempotency-Key: its texts are known by what they say, so send it "
                 "again where the answer was lost.",
@@ -149,7 +149,8 @@ class Endpoint(APIView):
                 code="idempotency_key_lost",
                 status=409,
             ) from None
-        raise _Replay(Response(answer, status=entry.status))
+        kind = "application/problem+json" if entry.status >= 400 else None
+        raise _Replay(Response(answer, status=entry.status, content_type=kind))
 
 
 def held(entry: IdempotencyKey) -> QuerySet[IdempotencyKey]:
@@ -236,14 +237,21 @@ def problem(exc: Exception, context: dict[str, Any]) -> HttpResponse | Response 
 
 
 def document_of(request: HttpRequest, exc: Exception) -> dict[str, Any]:
-    """The problem document of what was raised, whose reason stands in the log where it is ours."""
+    """The problem document of what was raised."""
+    return problem_document(request, told(request, exc))
+
+
+def told(request: HttpRequest, exc: Exception) -> Problem:
+    """What was raised as a problem; its reason stands in the log where it is ours."""
     found = as_problem(exc)
     if found.status >= 500:
         # the message of a database error quotes the data, so only its class is logged
-        logger.error("api_error", extra={"error": type(exc).__name__, "id": request.request_id})  # type: ignore[attr-defined]
+        request_id = request.request_id  # type: ignore[attr-defined]
+        extra = {"error": type(exc).__name__, "code": found.code, "id": request_id}
+        logger.error("request_failed", extra=extra)
     if found.code == "internal":
-        logger.exception("api_traceback")
-    return problem_document(request, found)
+        logger.exception("request_traceback")
+    return found
 
 
 def as_problem(exc: Exception) -> Problem:

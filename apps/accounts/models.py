@@ -9,6 +9,7 @@ import pgtrigger
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.db import models
+from django.utils import timezone
 
 from apps.base.ids import uuid7
 
@@ -96,6 +97,12 @@ class Membership(models.Model):
         return f"{self.user} ({self.role})"
 
 
+class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
+    def usable(self) -> ApiTokenQuerySet:
+        """Those that have neither ended nor been revoked."""
+        return self.filter(revoked_at=None, expires_at__gt=timezone.now())
+
+
 class ApiToken(models.Model):
     """A hashed, scoped key of one membership; the key itself is shown once and never stored."""
 
@@ -110,6 +117,8 @@ class ApiToken(models.Model):
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
     checks_per_second = models.PositiveSmallIntegerField(default=CHECKS_PER_SECOND)
+
+    objects = ApiTokenQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"gk_…{self.prefix}"

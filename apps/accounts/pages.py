@@ -7,12 +7,13 @@ from functools import wraps
 from typing import Any
 
 from django.contrib.auth.views import redirect_to_login
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods
 
 from apps.accounts.actor import Actor
-from apps.accounts.endpoint import problem_response
+from apps.accounts.endpoint import problem_response, told
 from apps.accounts.permissions import require
 from apps.base.problems import Problem
 
@@ -55,8 +56,8 @@ def page(
                 target = load(actor, **url_arguments) if load else None
                 require(actor, permission, target)
                 return view(request, target) if load else view(request)
-            except Problem as problem:
-                return problem_response(request, problem)
+            except (Problem, DatabaseError) as error:
+                return problem_response(request, told(request, error))
 
         wrapped.permission = permission  # type: ignore[attr-defined]
         return wrapped

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from django.contrib.auth.password_validation import validate_password
+from django.contrib.sessions.backends.db import SessionStore
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import connection, transaction
@@ -15,7 +16,7 @@ from django.utils import timezone
 
 from apps.accounts.actor import Actor, task_actor
 from apps.accounts.audit import open_chain, record
-from apps.accounts.models import Membership, Role, User, Workspace
+from apps.accounts.models import Membership, Role, SignInAttempts, User, Workspace
 from apps.base.problems import FieldError, Problem
 
 ATTEMPTS_WINDOW = timedelta(minutes=15)
@@ -185,6 +186,12 @@ def forgive(keys: Iterable[str]) -> None:
             "UPDATE accounts_signinattempts SET count = greatest(count - 1, 0) WHERE key = ANY(%s)",
             [[_attempt_key(key) for key in keys]],
         )
+
+
+def delete_expired() -> None:
+    """Forget guesses whose window is over, and sessions that have ended."""
+    SignInAttempts.objects.filter(window__lt=timezone.now() - ATTEMPTS_WINDOW).delete()
+    SessionStore.clear_expired()
 
 
 def _attempt_key(key: str) -> str:

@@ -155,8 +155,8 @@ def issue_token(request: HttpRequest, membership: Membership) -> HttpResponseBas
                 viewer(request), membership=membership, **form.cleaned_data
             )
         except Problem as problem:
-            for error in problem.errors:
-                form.add_error(None, error.message)
+            for message in [error.message for error in problem.errors] or [problem.detail]:
+                form.add_error(None, message)
         else:
             return _people(request, MemberForm(), token=token, key=key)
     return _people(request, MemberForm(), token_form=form, token_for=membership, status=400)
@@ -189,7 +189,8 @@ def _people(
     rows = Membership.objects.filter(workspace=actor.workspace).select_related("user")
     found = paginate(rows, cursor=request.GET.get("cursor", ""), order=("id",))
     live = (
-        ApiToken.objects.filter(membership__workspace=actor.workspace, revoked_at=None)
+        ApiToken.objects.usable()
+        .filter(membership__workspace=actor.workspace)
         .select_related("membership__user")
         .order_by("-id")[:100]
     )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from django.db import transaction
 
+from apps.accounts.actor import Actor
 from apps.base.gate import check_text
 from apps.corpus.hashing import content_hash, group_hash, permanent_numbers
-from apps.corpus.importing import welcome
-from apps.corpus.models import CorpusCounter, Example, PolicyExample, Side, Source
+from apps.corpus.importing import get_source, welcome
+from apps.corpus.models import CorpusCounter, Example, PolicyExample, Side
 from apps.policies.models import Policy
 
 
 @transaction.atomic
-def add_example(policy: Policy, *, source: str, output: str) -> PolicyExample:
+def add_example(actor: Actor, policy: Policy, *, source: str, output: str) -> PolicyExample:
     """The text as an example of the policy; the one that exists when the text came before.
 
     It is put on the train side, for nobody drew it at random; only where near twins of it are
@@ -24,13 +25,11 @@ def add_example(policy: Policy, *, source: str, output: str) -> PolicyExample:
     check_text(output)
     key = bytes(policy.workspace.split_key)
     content = content_hash("", output, "")
+    counter, _ = CorpusCounter.objects.select_for_update().get_or_create(policy=policy)
     known = PolicyExample.objects.filter(policy=policy, example__content_hash=content).first()
     if known is not None:
         return known
-    counter, _ = CorpusCounter.objects.select_for_update().get_or_create(policy=policy)
-    origin, _ = Source.objects.get_or_create(
-        workspace=policy.workspace, name=source, defaults={"may_train": True}
-    )
+    origin = get_source(actor, name=source)
     example, _ = Example.objects.get_or_create(
         workspace=policy.workspace,
         content_hash=content,

@@ -82,14 +82,15 @@ class ImportList(Endpoint):
     def post(self, request: Request) -> Response:
         fields = {**request.query_params.dict()}
         form: Any = request.data
-        if request.content_type == "multipart/form-data":
+        kind = request._request.content_type
+        if kind == "multipart/form-data":
             check_form(form)
-        if request.content_type != "application/x-ndjson":
+        if kind != "application/x-ndjson":
             fields |= {name: text for name, text in form.items() if name != "file"}
         query = validated(shapes.ImportQuery, fields)
         policy = load_policy(self.actor, query["policy"])
         require(self.actor, "imports.create", policy)
-        if request.content_type == "application/x-ndjson":
+        if kind == "application/x-ndjson":
             mapping = {name: name for name in importing.FIELDS}
             file_name, chunks = f"{query['source']}.ndjson", _body(request)
         else:

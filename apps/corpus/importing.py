@@ -215,9 +215,9 @@ def start_import(
 def request_cancel(actor: Actor, *, job: Import) -> None:
     """Ask an import to stop; what is committed stays, and the counts say how much that is."""
     with transaction.atomic():
-        if not job.is_active:
-            raise Problem("This import is over.", code="over", status=409)
-        Import.objects.filter(pk=job.pk).update(cancel_requested=True)
+        rows = Import.objects.filter(pk=job.pk, status__in=jobs.ACTIVE, cancel_requested=False)
+        if not rows.update(cancel_requested=True):
+            raise Problem("This import is over, or on its way to stop.", code="over", status=409)
         record(actor, "import.cancel", job)
     # one that no worker has yet ends at once
     end_without_worker()

@@ -11,7 +11,8 @@ from uuid import UUID
 
 import numpy as np
 from django.db import connection
-from django.db.models import F, Q
+from django.db.models import F, Q, Window
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 from numpy.typing import NDArray
 
@@ -261,10 +262,13 @@ def newest_of(policies: Sequence[Policy]) -> dict[UUID, Evaluation]:
 
 def history_of(policies: Sequence[Policy], *, versions: int) -> dict[UUID, list[Evaluation]]:
     """The last evaluation of each of the newest model versions of each policy, oldest first."""
+    served = ModelVersion.objects.filter(live_since__isnull=False)
+    newest = Window(RowNumber(), partition_by="policy", order_by="-number")
+    shown = served.filter(policy__in=policies).annotate(place=newest).filter(place__lte=versions)
     rows = (
         Evaluation.objects.filter(
             policy__in=policies,
-            model_version__live_since__isnull=False,
+            model_version__in=shown.values("pk"),
             threshold=F("model_version__threshold"),
         )
         .select_related("model_version")
@@ -274,9 +278,7 @@ def history_of(policies: Sequence[Policy], *, versions: int) -> dict[UUID, list[
     )
     found: dict[UUID, list[Evaluation]] = {}
     for row in rows:
-        kept = found.setdefault(row.policy_id, [])
-        if len(kept) < versions:
-            kept.insert(0, row)
+        found.setdefault(row.policy_id, []).insert(0, row)
     return found
 
 

@@ -180,7 +180,8 @@ def _publish(actor: Actor, policy: Policy, revision: int | None) -> PolicyVersio
     for look in before_publish:
         look(policy, version)
     policy.current_version = version
-    policy.status = Policy.Status.ACTIVE
+    if policy.status == Policy.Status.DRAFT:
+        policy.status = Policy.Status.ACTIVE
     policy.save(update_fields=["current_version", "status"])
     record(actor, "policy.publish", policy, version=version.number)
     for tell in after_publish:

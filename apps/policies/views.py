@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.forms import Form, ModelForm
@@ -43,7 +44,7 @@ def policy_list(request: HttpRequest) -> HttpResponseBase:
         "status": status,
         "statuses": Policy.Status.values,
         "may_create": allowed(actor, "policies.create"),
-        "query": request.GET.urlencode() if not request.GET.get("cursor") else "",
+        "query": urlencode({"q": text, "status": status}),
     }
     return render(request, "policies/list.html", context)
 

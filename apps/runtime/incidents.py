@@ -26,6 +26,7 @@ from apps.labeling.labels import LabelEvent, current_verdicts
 from apps.labeling.models import DECISIVE, Verdict
 from apps.labeling.queue import put_first
 from apps.policies.models import Policy
+from apps.policies.services import hold_policy
 from apps.runtime.checking import judged_subjects
 from apps.runtime.judgement import stands
 from apps.runtime.models import Decision, Feedback, Incident
@@ -120,12 +121,13 @@ def _open(
     expected: str,
     note: str,
     decision: Decision | None,
-    wrong: bool,
+    wrong: bool | None,
 ) -> Incident:
+    hold_policy(policy)  # the same report twice at once is one incident
     there = _open_ones(policy, expected, subject.text, subject.facts).first()
     if there is not None:
         return there
-    example = add_example(policy, source=SOURCE, output=subject.text)
+    example = add_example(actor, policy, source=SOURCE, output=subject.text)
     put_first(example.pk)
     incident = Incident.objects.create(
         workspace=actor.workspace,
@@ -144,8 +146,10 @@ def _open(
     return incident
 
 
-def is_wrong(policy: Policy, subject: Subject, expected: str, *, excepting: bool = True) -> bool:
-    """Whether what is served now judges a text wrongly, or cannot judge it.
+def is_wrong(
+    policy: Policy, subject: Subject, expected: str, *, excepting: bool = True
+) -> bool | None:
+    """Whether what is served now judges a text wrongly; None where it could not be judged.
 
     Args:
         excepting: whether exceptions count.
@@ -157,7 +161,7 @@ def is_wrong(policy: Policy, subject: Subject, expected: str, *, excepting: bool
     if not excepting:
         guardrail = guardrail.unexcepted
     fires = verdict_on(guardrail, subject, guards.panel).fires
-    return fires is not (expected == MustPassCase.Expected.VIOLATES)
+    return None if fires is None else fires is not (expected == MustPassCase.Expected.VIOLATES)
 
 
 def after_label(event: LabelEvent) -> None:
@@ -266,7 +270,8 @@ def verify(actor: Actor, *, incident: Incident) -> None:
     """Close a fixed incident by judging its text once more as it is served.
 
     Raises:
-        Problem: 409 when it is not fixed, still judged wrongly, or judged by nobody.
+        Problem: 409 when it is not fixed, still judged wrongly, or judged by nobody; 503 when it
+            could not be judged now.
     """
     if incident.status != Status.FIXED:
         raise Problem("Only a fixed incident can be verified.", code="not_fixed", status=409)
@@ -279,7 +284,15 @@ def verify(actor: Actor, *, incident: Incident) -> None:
             status=409,
         )
     subject = Subject.known(incident.text, incident.facts)
-    if is_wrong(policy, subject, incident.expected, excepting=False):
+    wrong = is_wrong(policy, subject, incident.expected, excepting=False)
+    if wrong is None:
+        raise Problem(
+            "It could not be judged now, as a check failed; nothing changed. Try again.",
+            code="not_judged",
+            status=503,
+        )
+    if wrong:
+        incident.fixed_by = ""
         _move(actor, incident, Status.CASE)
         raise Problem("It is still judged wrongly; it waits again.", code="not_fixed", status=409)
     _move(actor, incident, Status.VERIFIED)

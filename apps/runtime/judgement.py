@@ -54,7 +54,8 @@ class Judgement:
         action: what to do; when not finished, what the failed policies advise.
         finished: False when an enforced policy failed and nothing found before blocks anyway.
         failed: the policies that did.
-        degraded: why this is less than a whole judgement, in codes; empty when it is whole.
+        degraded: why this is less than a whole judgement, in codes; empty when it is whole. What
+            failed in a policy that does not act stands in the receipt alone.
         output: the texts as they may pass where the action is redact or rewrite.
         scores: each policy's c where it is known, whatever its mode.
         would: of each policy in shadow that has a say, what it asks for, and what the action were

@@ -353,9 +353,10 @@ def _conclude(rounds: Sequence[_Round], subjects: Sequence[Subject]) -> Judgemen
                 failed.append(one.guard)
     outcomes = by_turn(found, len(subjects))
     outcome = together(outcomes)
-    codes = {entry.why for entry in receipt if entry.status == "failed"}
+    acting = [one for one in rounds if one.mode == "enforce"]
+    codes = {entry.why for entry in receipt if (entry.status, entry.mode) == ("failed", "enforce")}
     codes |= {one.why for one in rounds if one.why == "kill_switch"}
-    codes |= {said.partly for one in rounds for said in one.heard.values() if said.partly}
+    codes |= {said.partly for one in acting for said in one.heard.values() if said.partly}
     finished = not failed or outcome.action == "block"
     closed = any(guard.on_failure == "closed" for guard in failed)
     action = "block" if closed and not finished else outcome.action

@@ -63,7 +63,7 @@ class _Workspace:
             "Canaries with a wrong answer, none, or not sent for minutes",
             sum(bool(one.failing_since) or one.is_late for one in canaries),
         )
-        tokens = ApiToken.objects.filter(membership__workspace=self._workspace, revoked_at=None)
+        tokens = ApiToken.objects.usable().filter(membership__workspace=self._workspace)
         beyond = CounterMetricFamily(
             "parapet_refused",
             "Checks beyond a token's limit, refused on this machine",

@@ -321,7 +321,7 @@ class Traffic(models.Model):
     unfinished = models.BigIntegerField(default=0)
     changed = models.BigIntegerField(default=0)
     dropped = models.BigIntegerField(default=0)
-    milliseconds = models.BigIntegerField(default=0)
+    milliseconds = models.FloatField(default=0)
     buckets = ArrayField(models.BigIntegerField())
 
     class Meta:

@@ -374,7 +374,9 @@ def show_traffic(found: Summary) -> dict[str, Any]:
         "p99_ms": finite(found.p99),
         "hours": [{"hour": hour, "actions": actions} for hour, actions in found.hours],
         "policies": found.policies,
-        "rules": found.rules,
+        "rules": [
+            {name: row[name] for name in ("policy", "rule", "mode", "found")} for row in found.rules
+        ],
         "checks": [{**vars(one), "usage": one.usage._asdict()} for one in found.checks],
     }
 

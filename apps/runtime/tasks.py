@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from apps.accounts import idempotency
+from apps.accounts import idempotency, people
 from apps.runtime import canaries, streams, texts
 
 
@@ -16,7 +16,8 @@ def send_canaries() -> None:
 
 @shared_task
 def delete_expired() -> None:
-    """Delete what is kept no longer: texts of decisions, streams left behind, replayed answers."""
+    """Delete what is kept no longer: texts of decisions, streams, replayed answers, sessions."""
     texts.delete_expired()
     streams.delete_expired()
     idempotency.delete_expired()
+    people.delete_expired()

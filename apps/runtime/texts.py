@@ -45,6 +45,7 @@ def keep_texts(actor: Actor, *, share: float, days: int) -> None:
 
     What is kept already goes on its own day.
     """
+    share += 0.0  # of -0.0, which PostgreSQL keeps as 0.0 and the audit trail would miss
     errors = []
     if not 0 <= share <= 1:
         errors.append(FieldError("/share", "From 0 (none) to 1 (all)."))

@@ -63,7 +63,7 @@ def count(decisions: Iterable[Decision], *, dropped: Mapping[UUID, int]) -> None
     for workspace in there.values_list("pk", flat=True):
         rows[workspace, hour, "", "", "", "allow"].dropped += dropped[workspace]
     values = [
-        [*key, *(round(getattr(row, name)) for name in _NUMBERS), row.buckets]
+        [*key, *(getattr(row, name) for name in _NUMBERS), row.buckets]
         for key, row in sorted(rows.items())  # in one order, so that two writers cannot deadlock
     ]
     checks: list[list[Any]] = [
@@ -125,7 +125,8 @@ def _said(decision: Decision) -> list[tuple[tuple[str, str, str, str], bool]]:
     """What each policy that looked asked for, once; and each rule of which something was found.
 
     ((policy, mode, rule, action), whether a shadow policy would have made the decision stricter);
-    the rule is "" for the policy itself, its action allow where it asked for nothing.
+    the rule is "" for the policy itself, its action allow where it asked for nothing. One of which
+    a check failed may have missed something: it asked for nothing is not said of it.
     """
 
     def stricter(policy: str) -> bool:
@@ -134,11 +135,14 @@ def _said(decision: Decision) -> list[tuple[tuple[str, str, str, str], bool]]:
 
     asked: dict[tuple[str, str], str] = {}
     rules: dict[tuple[str, str, str], str] = {}
+    failed: set[tuple[str, str]] = set()
     for entry in decision.receipt:
         if entry["mode"] == "off":
             continue
         policy = entry["policy"], entry["mode"]
         asked.setdefault(policy, decision.would.get(entry["policy"], _NO_SAY)[0])
+        if entry["status"] == "failed" and not entry["advisory"]:
+            failed.add(policy)
         if entry["rule"] and entry["action"] and not entry["advisory"]:
             key = (*policy, entry["rule"])
             rules[key] = max(rules.get(key, "allow"), entry["action"], key=ACTIONS.index)
@@ -150,6 +154,7 @@ def _said(decision: Decision) -> list[tuple[tuple[str, str, str, str], bool]]:
         *(
             ((policy, mode, "", action), mode == "shadow" and stricter(policy))
             for (policy, mode), action in asked.items()
+            if action != "allow" or (policy, mode) not in failed
         ),
         *(((*key, action), False) for key, action in rules.items()),
     ]
@@ -212,7 +217,7 @@ class Summary:
         hours: of each hour that had traffic, its decisions by action, oldest first.
         policies: by policy and mode, of how many decisions it was a part, how often it asked for
             something, and how often a shadow one would have made the decision stricter.
-        rules: how often something was found of each, whatever became of it.
+        rules: how often something was found of each, by the mode of its policy then.
         checks: what became of each check (see `checks_of`), those that fail most first.
     """
 
@@ -249,7 +254,7 @@ def summary(workspace: Workspace, *, hours: int = HOURS) -> Summary:
         p99=quantile(buckets, 0.99),
         hours=sorted(by_hour.items()),
         policies=_grouped([row for row in rows if not row.rule], "policy", "mode"),
-        rules=_grouped([row for row in rows if row.rule], "policy", "rule")[:20],
+        rules=_grouped([row for row in rows if row.rule], "policy", "rule", "mode")[:20],
         checks=by_check(CheckTraffic.objects.filter(**_recent(workspace, hours))),
     )
 

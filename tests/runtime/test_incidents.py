@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -323,6 +324,23 @@ def test_nothing_is_verified_while_the_policy_is_off(space: Space) -> None:
     space.set(mode="off")
     answer = patch(space, found, "verify")
     assert (answer.status_code, answer.json()["code"], status(found)) == (409, "off", "fixed")
+
+
+def test_what_cannot_be_judged_now_moves_no_incident(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = incident(space)
+    label(space, "violates")
+    patch(space, found, "make_case")
+    space.guard(STRICTER)
+    monkeypatch.setattr(incidents, "verdict_on", lambda *_: SimpleNamespace(fires=None))
+    answer = patch(space, found, "verify")
+    assert (answer.status_code, answer.json()["code"], status(found)) == (
+        503,
+        "not_judged",
+        "fixed",
+    )
+    assert incident(space, "Another text.").status == "open"
 
 
 def test_a_canarys_incident_is_not_dismissed(space: Space) -> None:

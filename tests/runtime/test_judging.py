@@ -190,9 +190,10 @@ def test_one_that_fails_closed_outweighs_one_that_fails_open() -> None:
     assert judged(bundle(*failing), GOOD).action == "block"
 
 
-def test_a_failure_in_shadow_is_told_and_changes_nothing() -> None:
+def test_a_failure_in_shadow_stands_in_the_receipt_and_changes_nothing() -> None:
     found = judged(bundle(broken(mode="shadow")), BAD)
-    assert (found.action, found.finished, found.degraded) == ("allow", True, ("no_model",))
+    assert (found.action, found.finished, found.degraded) == ("allow", True, ())
+    assert [(entry.status, entry.why) for entry in found.receipt] == [("failed", "no_model")]
 
 
 def test_a_check_that_knows_its_rule_says_it_with_the_rules_action() -> None:
@@ -469,7 +470,7 @@ def test_an_advice_to_block_brings_no_text_that_may_pass() -> None:
 
 
 def test_the_kill_switch_is_told_whatever_failed() -> None:
-    assert judged(bundle(broken(), stopped=True), GOOD).degraded == ("kill_switch", "no_model")
+    assert judged(bundle(broken(), stopped=True), GOOD).degraded == ("kill_switch",)
 
 
 def test_nobody_waits_for_a_judge_while_the_kill_switch_is_on() -> None:

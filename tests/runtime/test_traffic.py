@@ -145,6 +145,16 @@ def test_a_check_that_fails_is_counted_by_why(space: Space, judge: Server) -> No
     assert judged(space).failed == {"no_verdict": 2}
 
 
+def test_of_a_policy_that_failed_it_is_not_said_that_it_asked_for_nothing(
+    space: Space, judge: Server
+) -> None:
+    judge.answering = says("what?")
+    space.guard(asking(judge))
+    assert space.check("one").status_code == 503
+    written()
+    assert summary(space.admin.workspace).policies == []
+
+
 def test_a_check_that_is_spared_is_counted_by_why(space: Space, judge: Server) -> None:
     space.guard(WORDS, asking(judge))
     space.check(BAD)

@@ -24,6 +24,7 @@ RESTART_AFTER_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
 RAN_WELL_SECONDS = 20.0
 STOP_WITHIN_SECONDS = 20
+LOCAL = ("127.0.0.1", "0.0.0.0", "::", "::1")  # noqa: S104
 
 
 class Command(BaseCommand):
@@ -48,11 +49,12 @@ class Command(BaseCommand):
                 "its data were opened for traversal. A normal user needs neither."
             )
         application_url = prepare(owner_url)
-        address = f"http://{'localhost' if host == '127.0.0.1' else host}:{port}"
+        # under the name that is always among the allowed hosts
+        address = f"http://{'localhost' if host in LOCAL else host}:{port}"
         environment = {
             **os.environ,
             "DATABASE_URL": application_url,
-            "PARAPET_URL": os.environ.get("PARAPET_URL") or f"http://{host}:{port}",
+            "PARAPET_URL": os.environ.get("PARAPET_URL") or address,
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
