@@ -50,11 +50,12 @@ class Replay:
     Args:
         judgement: None where something is gone that it was made of; `gone` says what.
         same: whether the action is what it was, and all that each check said; scores to within
-            the rounding of single precision, which differs with the models beside each other.
+            the rounding of single precision, which differs with the models beside each other; None
+            where it was not judged.
     """
 
     judgement: Judgement | None
-    same: bool
+    same: bool | None
     gone: tuple[str, ...] = ()
 
 
@@ -103,10 +104,10 @@ def replay(
     """
     subjects = judged_subjects(workspace, decision, content)
     if subjects is None:
-        return Replay(None, False, ("its text was not kept; send it",))
+        return Replay(None, None, ("its text was not kept; send it",))
     bundle, gone = _bundle_then(workspace, decision)
     if bundle is None:
-        return Replay(None, False, gone)
+        return Replay(None, None, gone)
     judgement = judge(bundle, stage=decision.stage, subjects=subjects)
     again = (judgement.action, judgement.finished)
     same = again == (decision.action, decision.finished) and _alike(

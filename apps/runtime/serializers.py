@@ -191,7 +191,7 @@ class StreamedShape(serializers.Serializer):
 
 
 class ReplayShape(serializers.Serializer):
-    same = serializers.BooleanField()
+    same = serializers.BooleanField(allow_null=True, help_text="null: it was not judged; see gone.")
     gone = serializers.ListField(child=serializers.CharField())
     action = serializers.CharField(allow_null=True)
     reasons = ReasonShape(many=True)

@@ -1,7 +1,8 @@
 """Outputs that come in chunks: checked sentence by sentence, always as the whole text so far.
 
-A caller sends each chunk as its model makes it and shows what the answer releases. What was not
-checked is never released; the last chunk is always checked, whatever it ends with.
+A caller sends each chunk as its model makes it and shows what the answer releases, or the redacted
+text that the answer has in its place. What was not checked is never released; the last chunk is
+always checked, whatever it ends with.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from apps.runtime.judgement import stands
 from apps.runtime.models import StreamBuffer
 
 LIFETIME = timedelta(minutes=10)
-_GO_ON = ("allow", "flag")
+_PASS = ("allow", "flag")
+_GO_ON = (*_PASS, "redact")
 ENDED = "ended"
 _SENTENCE_END = re.compile(r"[.!?\u2026]['\")\]]*\s|[\u3002\uff01\uff1f\n]")
 
@@ -39,8 +41,8 @@ class Streamed:
     """The answer to a chunk.
 
     Args:
-        release: code points of the stream's text, from its start, that may be shown.
-        checked: the check of the text so far; None while a sentence is still going on.
+        release: code points of the stream's text, from its start, that may be shown as they are.
+        checked: the check of all whole sentences so far; None while one is still going on.
     """
 
     action: str
@@ -60,7 +62,7 @@ def take_chunk(
     policies: Collection[str] | None = None,
     key: str = "",
 ) -> Streamed:
-    """Take the next chunk of a stream and check the text so far where a sentence ends.
+    """Take the next chunk of a stream and check all whole sentences so far where one has ended.
 
     Args:
         number: 1, 2, 3...: none may be missing, and none counts twice. The last one may be sent
@@ -75,19 +77,22 @@ def take_chunk(
     buffer, text = _take(actor, name, number, chunk, asked, final=final)
     if not final and not _SENTENCE_END.search(text, buffer.checked):
         return Streamed("allow", buffer.checked, number, None)
-    if not text.strip():
+    end = len(text) if final else _last_end(text)
+    judged = text[:end]
+    if not judged.strip():
         if final:
             buffer.delete()
             errors = [FieldError("/chunk", "Nothing but white space came.")]
             raise Problem("There is no text to judge.", errors=errors)
         return Streamed("allow", 0, number, None)
-    checked = check(actor, stage=stage, content={"text": text}, policies=policies, key=key or name)
+    checked = check(
+        actor, stage=stage, content={"text": judged}, policies=policies, key=key or name
+    )
     action = checked.decision.action
     # of what is not finished this is the advice: a policy that fails open lets the text pass
-    passes = action in _GO_ON
-    release = (len(text) if final else _last_end(text)) if passes else buffer.checked
+    release = end if action in _PASS else buffer.checked
     here = StreamBuffer.objects.filter(pk=buffer.pk)
-    if final and passes:
+    if final and action in _GO_ON:
         stopped = here.exclude(action__in=[*_GO_ON, ENDED]).first()
         if stopped is not None:
             action, release = stopped.action, stopped.checked

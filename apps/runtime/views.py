@@ -275,7 +275,7 @@ def _decision(
         "seen": _seen(actor, found),
         "explained": {},
         "exceptions": _exceptions(actor, found, turns),
-        "bundle": ServedBundle.objects.filter(pk=found.bundle, workspace=actor.workspace).first(),
+        "guards": _guards_of(found),
         "said": Feedback.objects.filter(decision=found.pk, workspace=actor.workspace).order_by(
             "id"
         )[:_SAID],
@@ -286,6 +286,14 @@ def _decision(
     }
     status = problem.status if problem else 200
     return render(request, "runtime/decision.html", context, status=status)
+
+
+def _guards_of(found: Decision) -> list[dict[str, Any]]:
+    """As what each policy that had a part in a decision stands in its bundle."""
+    bundle = ServedBundle.objects.filter(pk=found.bundle, workspace=found.workspace_id).first()
+    judged = {entry["policy"] for entry in found.receipt}
+    guards = bundle.manifest["guards"] if bundle else []
+    return [guard for guard in guards if guard["policy"] in judged]
 
 
 def _incident(

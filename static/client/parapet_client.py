@@ -62,6 +62,7 @@ ACTIONS = ("allow", "flag", "redact", "rewrite", "escalate", "block")
 _LARGEST_BODY = 4 * 2**20
 # these say something of the server's state, all other 4xx of what was sent
 _SERVERS_OWN = (408, 425, 429)
+_OF_TOKENS = (401, 403)
 # and these of the text alone: too long, or with what is no character
 _OF_THE_TEXT = ("too_large", "nul", "surrogate")
 _NONE: Any = object()
@@ -324,7 +325,9 @@ def _verdict(status: int, kind: str, data: bytes, is_open: bool) -> Verdict:
     if 300 <= status < 400:
         return _without(is_open, "redirected")
     content = _json(kind, data)
-    if 400 <= status < 500 and status not in _SERVERS_OWN:
+    # what stands in between has refusals of its own, an ingress during a deploy, say
+    refused = status in _OF_TOKENS or _word(content, "code")
+    if 400 <= status < 500 and status not in _SERVERS_OWN and refused:
         raise _refusal(status, content)
     if status != 200:
         advised = _delivered(content) if status >= 500 else None
@@ -459,7 +462,7 @@ def guard(
 
     A redacted text goes in, or comes out, in place of the original; a rewritten one is the
     result, and where it is the input that is rewritten the function is not called. A blank text
-    passes unchecked, for there is nothing to judge.
+    passes unchecked, for there is nothing to judge. Both are on one side of every rollout.
 
     Args:
         parapet: an AsyncParapet for coroutine functions, else a Parapet.
@@ -484,15 +487,16 @@ def guard(
         def guarded(*args: Any, **kwargs: Any) -> Any:
             assert isinstance(parapet, Parapet)
             call = _Call(signature, args, kwargs, argument)
+            asked: dict[str, Any] = {"policies": policies, "key": secrets.token_hex(16)}
             try:
                 if call.text.strip():
-                    call.heard(_judged(parapet, stage="input", text=call.text, policies=policies))
+                    call.heard(_judged(parapet, stage="input", text=call.text, **asked))
                 if call.answer is not None:
                     return call.answer
                 answer = _text(function(*call.args, **call.kwargs))
                 if not answer.strip():
                     return answer
-                verdict = _judged(parapet, stage="output", text=answer, policies=policies)
+                verdict = _judged(parapet, stage="output", text=answer, **asked)
                 return _passing(verdict, answer)
             except Blocked:
                 if fallback is _NONE:
@@ -503,21 +507,17 @@ def guard(
         async def guarded_async(*args: Any, **kwargs: Any) -> Any:
             assert isinstance(parapet, AsyncParapet)
             call = _Call(signature, args, kwargs, argument)
+            asked: dict[str, Any] = {"policies": policies, "key": secrets.token_hex(16)}
             try:
                 if call.text.strip():
-                    call.heard(
-                        await _judged_async(
-                            parapet, stage="input", text=call.text, policies=policies
-                        )
-                    )
+                    heard = await _judged_async(parapet, stage="input", text=call.text, **asked)
+                    call.heard(heard)
                 if call.answer is not None:
                     return call.answer
                 answer = _text(await function(*call.args, **call.kwargs))
                 if not answer.strip():
                     return answer
-                verdict = await _judged_async(
-                    parapet, stage="output", text=answer, policies=policies
-                )
+                verdict = await _judged_async(parapet, stage="output", text=answer, **asked)
                 return _passing(verdict, answer)
             except Blocked:
                 if fallback is _NONE:
@@ -650,8 +650,9 @@ def guard_stream(
     """Yield the text of a stream of tokens once it is checked, sentence by sentence.
 
     Each check is of all text so far, as output. What comes after the last sentence's end is held
-    back until the end, and the whole text is always checked then. The stream ends, and its source
-    is closed, at the first action that is stronger than flag.
+    back until the end, and the whole text is always checked then. What is redacted comes redacted.
+    The stream ends, and its source is closed, at the first action that is stronger than that, or
+    where something is to be redacted that was yielded already.
 
     Args:
         every: sentences between two checks.
@@ -663,17 +664,18 @@ def guard_stream(
     source = iter(tokens)
     try:
         for token in source:
-            piece = held.add(token)
-            if piece:
+            if held.add(token):
                 verdict = _judged(parapet, stage="output", text=held.checked, **asked)
-                if not verdict.allowed:
+                piece = held.passing(verdict)
+                if piece is None:
                     yield from _instead(verdict, replacement)
                     return
                 yield piece
         piece = held.rest()
         if held.checked.strip():
             verdict = _judged(parapet, stage="output", text=held.checked, **asked)
-            if not verdict.allowed:
+            piece = held.passing(verdict)
+            if piece is None:
                 yield from _instead(verdict, replacement)
                 return
         if piece:
@@ -700,10 +702,10 @@ async def guard_stream_async(
     source = tokens.__aiter__()
     try:
         async for token in source:
-            piece = held.add(token)
-            if piece:
+            if held.add(token):
                 verdict = await _judged_async(parapet, stage="output", text=held.checked, **asked)
-                if not verdict.allowed:
+                piece = held.passing(verdict)
+                if piece is None:
                     for text in _instead(verdict, replacement):
                         yield text
                     return
@@ -711,7 +713,8 @@ async def guard_stream_async(
         piece = held.rest()
         if held.checked.strip():
             verdict = await _judged_async(parapet, stage="output", text=held.checked, **asked)
-            if not verdict.allowed:
+            piece = held.passing(verdict)
+            if piece is None:
                 for text in _instead(verdict, replacement):
                     yield text
                 return
@@ -732,10 +735,21 @@ class _Held:
         if every < 1:
             raise ValueError("every is at least 1 sentence.")
         self.checked = ""
+        self._shown = ""
         self._every = every
         self._waiting = ""
         self._ends: list[int] = []
         self._seen = 0
+
+    def passing(self, verdict: Verdict) -> str | None:
+        """What of the checked text is to be yielded next; None where the stream has to end."""
+        passes = self.checked if verdict.allowed else None
+        if verdict.action == "redact":
+            passes = verdict.output
+        if not isinstance(passes, str) or not passes.startswith(self._shown):
+            return None
+        piece, self._shown = passes[len(self._shown) :], passes
+        return piece
 
     def add(self, token: str) -> str:
         """Take a token; what is to be checked now, if enough sentences have ended."""

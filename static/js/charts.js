@@ -23,7 +23,7 @@ function tokens() {
   };
   const names = ["surface", "ink", "muted", "edge", "accent", "bad", "bad-tint", "good", "good-tint"];
   const found = Object.fromEntries(names.map((name) => [name, colour(name)]));
-  const style = getComputedStyle(document.documentElement);
+  const style = getComputedStyle(document.body);
   found.mono = style.getPropertyValue("--mono");
   found.sans = style.fontFamily;
   probe.remove();

@@ -279,6 +279,12 @@ def test_it_raises_what_the_caller_did_wrong(server: Server, mode: str, status: 
     assert (raised.value.status, raised.value.code) == (status, "not_finished")
 
 
+def test_a_refusal_that_is_not_parapets_goes_by_the_mode(server: Server) -> None:
+    server.answering = answers(b"<html>default backend", 404, kind="text/html")
+    verdict = check(server, on_error="open")
+    assert (verdict.action, verdict.degraded, verdict.error) == ("allow", True, "status_404")
+
+
 def test_it_says_that_a_token_is_wrong(server: Server) -> None:
     server.answering = answers(b"<html>", 401, kind="text/html")
     with pytest.raises(client.ParapetError, match="token is not accepted"):
@@ -388,10 +394,12 @@ def echo(server: Server, **settings: Any) -> Callable[..., str]:
 
 def test_it_checks_what_goes_in_and_what_comes_out(server: Server) -> None:
     echo(server, policies=["a"])(1, "hello")
+    keys = {asked.pop("context")["key"] for asked in server.asked}
     assert server.asked == [
         {"stage": "input", "text": "hello", "policies": ["a"]},
         {"stage": "output", "text": "HELLO", "policies": ["a"]},
     ]
+    assert len(keys) == 1, "an exchange stays on one side of a rollout"
 
 
 def test_it_hands_on_what_a_guarded_function_returns(server: Server) -> None:
@@ -668,6 +676,23 @@ def test_it_raises_where_a_stream_may_not_go_on(server: Server) -> None:
     server.answering = blocks("bad")
     with pytest.raises(client.Blocked):
         list(client.guard_stream(parapet(server), TOKENS))
+
+
+def redacts(handler: Handler, body: dict[str, Any]) -> None:
+    hidden = body["text"].replace("bad", "***")
+    changed = hidden != body["text"]
+    (decides("redact", output=hidden) if changed else decides("allow"))(handler, body)
+
+
+def test_a_stream_goes_on_redacted(server: Server) -> None:
+    server.answering = redacts
+    stream = client.guard_stream(parapet(server), TOKENS)
+    assert "".join(stream) == "".join(TOKENS).replace("bad", "***")
+
+
+def test_a_stream_ends_where_what_was_yielded_is_to_be_redacted(server: Server) -> None:
+    server.answering = blocks("Gone", "redact", output="*****")
+    assert passed(client.guard_stream(parapet(server), ["Be. ", "Gone. ", "x"])) == "Be."
 
 
 @pytest.mark.parametrize("action", ["redact", "rewrite", "escalate", "block"])

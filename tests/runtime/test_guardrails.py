@@ -272,6 +272,19 @@ def test_a_stream_stops_at_the_sentence_that_violates_and_stays_stopped(space: S
     assert found[3]["code"] == "stopped"
 
 
+def test_a_stream_goes_on_where_it_is_redacted(space: Space) -> None:
+    rules = [
+        {**rule, "action": "redact"} if rule["key"] == WORDS["rule"] else rule
+        for rule in factories.RULES
+    ]
+    space.publish(rules=rules)
+    found = chunks(space, "Well now. ", "Take two tablets. And m", "ore. ", "Bye")
+    assert [one["action"] for one in found] == ["allow", "redact", "redact", "redact"]
+    assert [one["release"] for one in found] == [10, 10, 10, 10]
+    assert found[1]["check"]["output"] == "Well now. Take [redacted]. "
+    assert found[3]["check"]["output"] == "Well now. Take [redacted]. And more. Bye"
+
+
 def test_the_last_chunk_is_checked_without_a_sentence_end(space: Space) -> None:
     assert chunks(space, "Take two ", "tablets")[-1]["action"] == "block"
 
