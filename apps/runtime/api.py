@@ -161,7 +161,7 @@ def _check(actor: Actor, data: dict[str, Any]) -> Checked:
 
 
 class DecisionList(Endpoint):
-    """Decisions of the workspace, newest first; by action, stage or policy."""
+    """Decisions of the workspace, newest first; by action, stage, policy or what became of them."""
 
     requires = {"GET": "decisions.view"}
 
@@ -170,7 +170,7 @@ class DecisionList(Endpoint):
         query = validated(shapes.DecisionQuery, request.query_params.dict())
         page = paginate(
             Decision.objects.visible_to(self.actor).narrowed(
-                action=query["action"], stage=query["stage"], policy=query["policy"]
+                **{name: query[name] for name in shapes.NARROWED}
             ),
             cursor=cursor_of(query["cursor"]),
             size=query["page_size"],

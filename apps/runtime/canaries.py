@@ -28,6 +28,7 @@ from apps.runtime.models import Canary, Incident
 MOST_CANARIES = 50
 TIMEOUT = 5.0
 _WHOLE_BUNDLE = ("kill_switch", "database", "refused")
+_NOT_ACTING = {"rollout": "outside the rollout", "kill_switch": "the kill switch is on"}
 _KEY_FOR = 20 * 3600.0
 
 # keys live in this process alone; a restarted worker makes itself new ones
@@ -86,7 +87,7 @@ def _send(canary: Canary) -> bool:
         began = locked.failing_since is None and not right
         ended = locked.failing_since is not None and right
         locked.last_at, locked.last_action = now, action
-        locked.last_problem = problem or ("" if right else f"answered {action}")
+        locked.last_problem = problem
         locked.failing_since = None if right else locked.failing_since or now
         locked.save()
         actor = task_actor(canary.workspace, "canaries")
@@ -138,7 +139,21 @@ def _ask(canary: Canary) -> tuple[str, str]:
     action, receipt = body.get("action"), body.get("receipt")
     if action not in ACTIONS or not isinstance(receipt, list):
         return "", "an answer that is none"
-    return str(action), _not_judged(body, receipt)
+    wrong = _not_judged(body, receipt)
+    if not wrong and action != canary.expected:
+        wrong = f"answered {action}{_not_acting(receipt)}"[:200]
+    return str(action), wrong
+
+
+def _not_acting(receipt: Sequence[Any]) -> str:
+    """That policies found something and did not act, where that is so."""
+    found = {
+        str(one.get("policy")): _NOT_ACTING.get(str(one.get("why")), "in shadow")
+        for one in receipt
+        if isinstance(one, dict) and one.get("mode") == "shadow" and one.get("action")
+    }
+    told = ", ".join(f"{policy} found it ({why})" for policy, why in sorted(found.items()))
+    return f"; {told}" if told else ""
 
 
 def _not_judged(body: Mapping[str, Any], receipt: Sequence[Any]) -> str:

@@ -20,17 +20,39 @@ from apps.evidence.models import MustPassCase
 from apps.policies.models import Policy
 
 
+class _FoundInShadow(models.Func):
+    """Whether a check with a vote found something for a policy that did not act.
+
+    Of a receipt and {"policy": its slug, or "" for any}.
+    """
+
+    function = "jsonb_path_exists"
+    arg_joiner = (
+        """, '$[*] ? (@.mode == "shadow" && @.action != "" && @.advisory == false"""
+        """ && ($policy == "" || @.policy == $policy))', """
+    )
+    output_field = models.BooleanField()
+
+
 class DecisionQuerySet(models.QuerySet["Decision"]):
     def visible_to(self, actor: Actor) -> DecisionQuerySet:
         return self.filter(workspace=actor.workspace)
 
     def narrowed(
-        self, *, action: str, stage: str, policy: str, degraded: bool = False
+        self, *, action: str, stage: str, policy: str, degraded: bool = False, shadow: bool = False
     ) -> DecisionQuerySet:
-        """Those of an action, of a stage, and that a policy took part in; "" asks for none."""
+        """Those of an action, of a stage, and that a policy took part in; "" asks for none.
+
+        Args:
+            degraded: only those that were less than a whole judgement.
+            shadow: only those in which the policy (or any) found something and did not act.
+        """
         rows = self.filter(**{k: v for k, v in {"action": action, "stage": stage}.items() if v})
         if degraded:
             rows = rows.exclude(degraded=[])
+        if shadow:
+            named = models.Value({"policy": policy}, models.JSONField())
+            return rows.filter(_FoundInShadow("receipt", named))
         return rows.filter(receipt__contains=[{"policy": policy}]) if policy else rows
 
 
@@ -78,6 +100,16 @@ class Decision(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} ({self.id})"
+
+    @property
+    def found_in_shadow(self) -> list[dict[str, str]]:
+        """What each policy that did not act found: its policy, rule (or check) and action, once."""
+        found = {
+            (entry["policy"], entry["rule"] or entry["check"], entry["action"]): None
+            for entry in self.receipt
+            if entry["mode"] == "shadow" and entry["action"] and not entry["advisory"]
+        }
+        return [dict(zip(("policy", "rule", "action"), one, strict=True)) for one in found]
 
 
 class ServedBundle(models.Model):

@@ -213,11 +213,22 @@ class IncidentShape(serializers.Serializer):
     opened_at = serializers.DateTimeField()
 
 
+NARROWED = ("action", "stage", "policy", "degraded", "shadow")
+
+
 class DecisionQuery(ListQuery):
     action = serializers.ChoiceField(choices=ACTIONS, required=False, default="")
     stage = serializers.ChoiceField(choices=(*STAGES, STAGE), required=False, default="")
     policy = serializers.CharField(
         max_length=60, required=False, default="", help_text="One that took part, by its slug."
+    )
+    degraded = serializers.BooleanField(
+        required=False, default=False, help_text="Only those that were less than a whole judgement."
+    )
+    shadow = serializers.BooleanField(
+        required=False,
+        default=False,
+        help_text="Only those in which the policy (or any) found something and did not act.",
     )
 
 

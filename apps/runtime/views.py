@@ -69,13 +69,14 @@ def playground(request: HttpRequest) -> HttpResponseBase:
 @page("decisions.view")
 def decision_list(request: HttpRequest) -> HttpResponseBase:
     """Decisions, newest first; by action, stage, policy, or what became of them."""
-    names = ("action", "stage", "policy", "id", "degraded")
+    names = ("action", "stage", "policy", "id", "degraded", "shadow")
     chosen = {name: request.GET.get(name, "").strip()[:60] for name in names}
     rows = Decision.objects.visible_to(viewer(request)).narrowed(
         action=chosen["action"],
         stage=chosen["stage"],
         policy=chosen["policy"],
         degraded=bool(chosen["degraded"]),
+        shadow=bool(chosen["shadow"]),
     )
     if chosen["id"]:
         found = uuid_in(chosen["id"])

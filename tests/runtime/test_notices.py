@@ -101,6 +101,19 @@ def test_a_canary_believes_only_a_whole_judgement(
         assert (one.last_problem, one.failing_since is None) == (problem, not problem)
 
 
+def test_a_canary_says_what_kept_a_policy_from_acting(
+    space: Space, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.SITE_URL = "http://localhost:1"
+    found = {"status": "ran", "policy": "p", "mode": "shadow", "action": "block", "why": "rollout"}
+    body = {"action": "allow", "receipt": [found]}
+    monkeypatch.setattr(canaries.httpx, "post", lambda *_, **__: httpx.Response(200, json=body))
+    canary = canaries.add_canary(space.admin, stage="output", text="a text", expected="block")
+    canaries.send_all()
+    canary.refresh_from_db()
+    assert canary.last_problem == "answered allow; p found it (outside the rollout)"
+
+
 def test_a_canary_goes_on_when_its_maker_has_left(
     space: Space, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:

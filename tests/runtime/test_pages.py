@@ -206,6 +206,22 @@ def test_the_playground_keeps_the_checks_of_others_to_them(space: Space) -> None
     assert "names-a-dose" in sent(space, "/playground/", **sending)
 
 
+def test_what_shadow_found_can_be_looked_at(space: Space) -> None:
+    space.check(BAD)
+    space.set(mode="shadow")
+    space.check(GOOD)
+    wanted = space.check(BAD).json()["decision_id"]
+    written()
+    for query in ("shadow=1", f"shadow=1&policy={space.policy.slug}"):
+        shown = page(space, f"/decisions/?{query}")
+        assert shown.count("/decisions/0") == 1
+        assert wanted in shown
+        assert "shadow: doses" in shown
+    assert "No decision is like this" in page(space, "/decisions/?shadow=1&policy=other")
+    answer = space.api.get("decisions?shadow=true").json()
+    assert [row["decision_id"] for row in answer["results"]] == [wanted]
+
+
 def test_only_who_may_report_a_decision_waits_for_it(
     space: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
