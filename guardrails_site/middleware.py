@@ -194,6 +194,8 @@ def _check_media_type(request: HttpRequest, view: Any) -> None:
         raise Problem("Send UTF-8.", code="charset", status=415)
     if request.META.get("CONTENT_LENGTH") in (None, "", "0"):
         return
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Problem("Send the body as it is, uncompressed.", code="encoding", status=415)
     accepted = _accepted(request, view)
     if request.content_type and request.content_type not in accepted:
         raise Problem(f"Send one of: {', '.join(sorted(accepted))}.", code="media_type", status=415)

@@ -215,11 +215,22 @@ class _Made(threading.local):
 
     def of(self, serializer_class: type[serializers.Serializer]) -> serializers.Serializer:
         if serializer_class not in self._made:
-            self._made[serializer_class] = serializer_class()
+            self._made[serializer_class] = made = serializer_class()
+            _tell_choices(made)
         return self._made[serializer_class]
 
 
 _made = _Made()
+
+
+def _tell_choices(field: serializers.Field) -> None:
+    """Let an error say what may be sent."""
+    if isinstance(field, serializers.ChoiceField):
+        field.error_messages["invalid_choice"] = f"One of: {', '.join(map(str, field.choices))}."
+    for inner in getattr(field, "fields", {}).values():
+        _tell_choices(inner)
+    if (child := getattr(field, "child", None)) is not None:
+        _tell_choices(child)
 
 
 def problem(exc: Exception, context: dict[str, Any]) -> HttpResponse | Response | None:

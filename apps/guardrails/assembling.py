@@ -50,14 +50,14 @@ def parts_of(policies: Sequence[Policy]) -> Parts:
     for row in in_force.order_by("pk"):
         exceptions.setdefault(row.policy_id, []).append(row)
     live = ModelVersion.objects.filter(policy__in=policies, status=ModelVersion.Status.LIVE)
-    newest = (
-        GuardrailVersion.objects.filter(policy__in=policies)
-        .order_by("policy", "-number")
-        .distinct("policy")
-    )
-    return Parts(
-        {row.policy_id: row for row in live}, {row.policy_id: row for row in newest}, exceptions
-    )
+    return Parts({row.policy_id: row for row in live}, newest_guardrails(policies), exceptions)
+
+
+def newest_guardrails(policies: Sequence[Policy]) -> dict[UUID, GuardrailVersion]:
+    """The version that guards each policy; none for one that its classifier alone guards."""
+    rows = GuardrailVersion.objects.filter(policy__in=policies)
+    newest = rows.order_by("policy", "-number").distinct("policy")
+    return {row.policy_id: row for row in newest}
 
 
 def panel_of(

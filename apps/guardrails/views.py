@@ -14,6 +14,7 @@ from apps.base.gate import whole_number
 from apps.base.keyset import paginate
 from apps.base.problems import NotFound, Problem, by_field
 from apps.guardrails import configuring, forms
+from apps.guardrails.assembling import configuration_of
 from apps.guardrails.checks import KINDS
 from apps.guardrails.configuration import parse
 from apps.guardrails.content_serializers import stage_in, written
@@ -200,6 +201,7 @@ def guardrail(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         "live": live_model(policy),
         "held_back": held_back(policy),
         "guardrail": current,
+        "asks_classifier": configuration_of(current).asks_classifier,
         "drafted": configuring.is_drafted(policy, current),
         "exceptions": len(configuring.exceptions_in_force(policy)),
     }

@@ -68,7 +68,7 @@ def let_in(taken: Taken | None) -> None:
     """Raise the 429 of a check for which there was nothing in the bucket."""
     if taken and not taken.allowed:
         raise Problem(
-            f"More than {taken.limit} checks a second, and nothing was judged. Wait as "
+            f"More than {taken.limit} checks a second, and nothing was done of this. Wait as "
             "long as Retry-After says, or ask an admin for a token that may ask more.",
             code="too_many_checks",
             status=429,

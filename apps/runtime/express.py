@@ -28,7 +28,7 @@ JSON = "application/json"
 MOST_BYTES = 2**17
 """Of a body; a larger one goes to the route, which asks its token's limit before it reads it."""
 _JSON_IN_UTF8 = frozenset({JSON, f"{JSON}; charset=utf-8", f"{JSON};charset=utf-8"})
-_UNUSUAL = frozenset({"HTTP_TRANSFER_ENCODING", "HTTP_IDEMPOTENCY_KEY"})
+_UNUSUAL = frozenset({"HTTP_TRANSFER_ENCODING", "HTTP_CONTENT_ENCODING", "HTTP_IDEMPOTENCY_KEY"})
 
 
 class Express:

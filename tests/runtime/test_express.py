@@ -171,3 +171,13 @@ def test_an_unusual_check_reaches_the_route(
 ) -> None:
     monkeypatch.setattr(express, "check", None)
     assert space.api.post("check", GOOD, **headers).json().get("code") != "internal"
+
+
+def test_a_compressed_body_is_refused_by_what_it_is(space: Space) -> None:
+    answer = space.api.post("check", GOOD, **{"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()["code"]) == (415, "encoding")
+
+
+def test_a_wrong_choice_is_told_the_right_ones(space: Space) -> None:
+    (error,) = space.api.post("check", {**GOOD, "stage": "outputs"}).json()["errors"]
+    assert error == {"pointer": "/stage", "message": "One of: input, output, tool_call, retrieval."}

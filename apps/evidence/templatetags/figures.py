@@ -11,6 +11,7 @@ from django.db.models import F
 
 from apps.evidence import services, sparklines
 from apps.evidence.models import Evaluation
+from apps.guardrails.assembling import configuration_of, newest_guardrails
 from apps.guardrails.configuring import awaiting
 from apps.guardrails.models import ModelVersion
 from apps.labeling.models import LabelCounter
@@ -34,7 +35,7 @@ def live_model_pill(policy: Policy) -> dict[str, Any]:
 def policy_cards(context: dict[str, Any], policies: Sequence[Policy]) -> dict[str, Any]:
     """A card a policy: figures with intervals, a sparkline, labels since the last retrain.
 
-    Annotators' cards carry no figures. Costs three queries whatever the number of policies, two
+    Annotators' cards carry no figures. Costs four queries whatever the number of policies, two
     more where some want a second person.
     """
     actor = context["actor"]
@@ -43,6 +44,7 @@ def policy_cards(context: dict[str, Any], policies: Sequence[Policy]) -> dict[st
     history = services.history_of(owned, versions=VERSIONS_SHOWN)
     counts = {c.policy_id: c for c in LabelCounter.objects.filter(policy__in=owned)}
     waiting = awaiting(actor, owned)
+    guardrails = newest_guardrails(owned)
     return {
         "cards": [
             {
@@ -51,6 +53,7 @@ def policy_cards(context: dict[str, Any], policies: Sequence[Policy]) -> dict[st
                 "rules_wait": policy.pk in waiting["rules"],
                 "guardrail_waits": policy.pk in waiting["guardrail"],
                 "evaluation": newest.get(policy.pk),
+                "asks_classifier": configuration_of(guardrails.get(policy.pk)).asks_classifier,
                 "counts": counts.get(policy.pk),
                 "lines": _lines(history.get(policy.pk, [])),
             }

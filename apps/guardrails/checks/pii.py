@@ -70,7 +70,7 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
     used = [(name, finders[name]) for name in NAMES if name in chosen]
 
     def evaluate(subject: Subject) -> Found:
-        end = len(subject.text)
+        whole, end = subject, len(subject.text)
         hits, unseen_from = _look(subject, used)
         new = hits
         for _ in range(_MORE_LOOKS):
@@ -81,7 +81,8 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
             subject = replace(subject, text=_without(subject.text, known))
             new, unseen = _look(subject, used)
             hits, unseen_from = hits | new, min(unseen_from, unseen)
-        return _told(hits, [(unseen_from, end)] if unseen_from < end else [])
+        rest = [(unseen_from, end)] if unseen_from < end else []
+        return found([*hits, *rest], _told(hits, whole))
 
     return evaluate
 
@@ -119,14 +120,17 @@ def _note(hits: dict[Span, str], name: str, view: View, spans: Iterable[Span], l
     return length
 
 
-def _told(hits: dict[Span, str], rest: list[Span]) -> Found:
-    kinds = list(hits.values())
+def _told(hits: dict[Span, str], subject: Subject) -> str:
     parts = []
     for name, (one, several) in NAMES.items():
-        number = kinds.count(name)
+        spans = [span for span, kind in hits.items() if kind == name]
+        if subject.calls:  # whose text says each argument twice, as JSON and plain
+            number = len({subject.text[start:end] for start, end in spans})
+        else:
+            number = len(spans)
         if number:
             parts.append(counted(number, one, several))
-    return found([*hits, *rest], ", ".join(parts))
+    return ", ".join(parts)
 
 
 # e-mail and IP addresses

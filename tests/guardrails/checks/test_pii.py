@@ -5,6 +5,7 @@ All numbers are made up or meant for tests, with right check digits.
 
 from __future__ import annotations
 
+import json
 import random
 
 import phonenumbers
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from stdnum import iban, luhn
 
 from apps.guardrails.checks import pii
-from apps.guardrails.checks.interface import Subject
+from apps.guardrails.checks.interface import Call, Subject
 from apps.runtime.judgement import redacted
 from tests.guardrails.checks.looking import built, filled, marked, refused, seconds
 
@@ -67,6 +68,14 @@ def test_it_finds_a_card(number: str) -> None:
 )
 def test_no_way_to_write_hides_a_card(number: str) -> None:
     assert marked(finding("card"), f"No. {number}.") == [number]
+
+
+def test_what_a_call_says_twice_is_counted_once() -> None:
+    arguments = {"to": "joe@acme.example", "copy": "ann@acme.example"}
+    call = Call("send_email", arguments)
+    text = "\n".join([f"send_email {json.dumps(arguments)}", *arguments.values()])
+    found = finding("email")(Subject(text, calls=(call,)))
+    assert (found.reason, len(found.spans)) == ("2 e-mail addresses", 4)
 
 
 def test_it_finds_a_card_beside_other_numbers() -> None:
