@@ -87,7 +87,6 @@ TEMPLATES = [
             "libraries": {"parapet": "apps.base.templatetags.parapet"},
             "context_processors": [
                 "django.template.context_processors.request",
-                "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "apps.accounts.context.workspace",
             ],
@@ -141,7 +140,6 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = [
-    "rules.permissions.ObjectPermissionBackend",
     "django.contrib.auth.backends.ModelBackend",
 ]
 AUTH_PASSWORD_VALIDATORS = [
@@ -155,8 +153,6 @@ AUTH_PASSWORD_VALIDATORS = [
 # how many proxies of our own write X-Forwarded-For; without one it is anybody's word
 PROXIES = int(os.environ.get("PARAPET_PROXIES", "0"))
 LOGIN_URL = "accounts:sign_in"
-LOGIN_REDIRECT_URL = "home"
-LOGOUT_REDIRECT_URL = "accounts:sign_in"
 
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"

@@ -23,7 +23,6 @@ MAXIMUM_UNPACKED = 400 * 2**20
 MAXIMUM_RATIO = 100
 MAXIMUM_ROWS = 1_000_000
 MAXIMUM_COLUMNS = 50
-MAXIMUM_FIELD = 2**20
 MAXIMUM_RECORD = 4 * 2**20
 LOOKED_AT = 4 * 2**20
 """Bytes that are read for a preview, which somebody waits for."""

@@ -250,7 +250,6 @@ class Incident(models.Model):
     fixed_by = models.CharField(max_length=200, blank=True)
     opened_by = models.CharField(max_length=400)
     opened_at = models.DateTimeField(auto_now_add=True)
-    changed_at = models.DateTimeField(auto_now=True)
 
     objects: ClassVar[IncidentQuerySet] = IncidentQuerySet.as_manager()  # type: ignore[assignment]
 

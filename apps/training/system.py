@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from celery import current_app
-from django.utils import timezone
 
 from apps.accounts.models import Workspace
 from apps.base.jobs import Status
@@ -29,7 +27,6 @@ class Worker:
 class System:
     """Workers, and how many jobs wait or run."""
 
-    looked_at: datetime
     workers: list[Worker]
     queued_runs: int
     running_runs: int
@@ -42,7 +39,6 @@ def look(workspace: Workspace) -> System:
     runs = TrainingRun.objects.filter(policy__workspace=workspace)
     imports = Import.objects.filter(workspace=workspace)
     return System(
-        looked_at=timezone.now(),
         workers=_workers(),
         queued_runs=runs.filter(status=Status.QUEUED).count(),
         running_runs=runs.filter(status=Status.RUNNING).count(),

@@ -322,7 +322,7 @@ function draw(canvas) {
 }
 
 /** Draw what is new or has new data, and forget what left the page. */
-export function drawAll() {
+function drawAll() {
   for (const [canvas, { chart }] of drawn) {
     if (canvas.isConnected) continue;
     chart.destroy();
