@@ -89,9 +89,9 @@ def add_case(
 @transaction.atomic
 def withdraw_case(actor: Actor, *, case: MustPassCase) -> None:
     """Let the case count no more; a second time changes nothing."""
-    if case.withdrawn_at is None:
-        case.withdrawn_at = timezone.now()
-        case.save(update_fields=["withdrawn_at"])
+    if MustPassCase.objects.filter(pk=case.pk, withdrawn_at=None).update(
+        withdrawn_at=timezone.now()
+    ):
         record(actor, "case.withdraw", case.policy, case=str(case.pk))
 
 

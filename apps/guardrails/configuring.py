@@ -285,9 +285,8 @@ def _ask_before_exception(policy: Policy, exception: RuleException) -> None:
 @transaction.atomic
 def end_exception(actor: Actor, *, exception: RuleException) -> None:
     """End it before its day; a second time changes nothing."""
-    if exception.ended_at is None:
-        exception.ended_at = timezone.now()
-        exception.save(update_fields=["ended_at"])
+    standing = RuleException.objects.filter(pk=exception.pk, ended_at=None)
+    if standing.update(ended_at=timezone.now()):
         record(actor, "exception.end", exception.policy, exception=str(exception.pk))
 
 

@@ -239,6 +239,7 @@ def set_role(actor: Actor, *, policy: Policy, membership: Membership, role: str)
     """Give a member a role on the policy, or take it ("")."""
     if membership.workspace_id != policy.workspace_id:
         raise Problem("This person is not in the workspace.", code="not_a_member")
+    hold_policy(policy)  # two owners who leave together come one after the other
     leaves = role != Role.OWNER and actor.membership == membership
     if leaves and not policy.roles.filter(role=Role.OWNER).exclude(membership=membership).exists():
         raise Problem(

@@ -177,7 +177,7 @@ def test_the_plain_text_has_the_features_of_the_text_and_nothing_that_adds_none(
 
 
 def test_the_plain_text_keeps_its_lines_and_paragraphs() -> None:
-    text = "a\u200b  b \r\nc\t\n \n\n\u2028d\u0301"
+    text = "\n\u2028a\u200b  b \r\nc\t\n \n\n\u2028d\u0301\n\n"
     assert features.plain(text) == "a b\nc\n\nd"
 
 

@@ -206,14 +206,15 @@ def _without_marks(text: str) -> str:
 def plain(text: str) -> str:
     """The text as its features see it: no code point that folds to nothing, one space for many.
 
-    It has the features of the text. Its lines are lines still, and blank ones are one.
+    It has the features of the text. Its lines are lines still, and blank ones between them are one.
     """
     foreign = [character for character in set(text) if not character.isascii()]
     folded = {ord(one): _fold_code_point(ord(one)) for one in foreign if not one.isspace()}
     # some are marks on a space
     empty = {code: " " if to else "" for code, to in folded.items() if set(to) <= {_SPACE}}
     lines = (text.translate(empty) if empty else text).splitlines()
-    return re.sub("\n{3,}", "\n\n", "\n".join(" ".join(line.split()) for line in lines))
+    plain_lines = "\n".join(" ".join(line.split()) for line in lines)
+    return re.sub("\n{3,}", "\n\n", plain_lines.strip("\n"))
 
 
 def _classify(character: str) -> int:
