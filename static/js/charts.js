@@ -169,7 +169,7 @@ function traffic(data, look) {
   };
   const datasets = data.series.map(({ name, values }) => {
     const [colour, fill] = colours[name] ?? [look.accent, hatch(look.accent, look.surface)];
-    return { label: name, data: values, backgroundColor: fill, borderColor: colour, borderWidth: 1 };
+    return { label: name, data: values, backgroundColor: fill, borderColor: colour, borderWidth: 1, maxBarThickness: 48 };
   });
   const count = axis(look, "decisions");
   const said = (index) => data.series.map(({ name, values }) => `${values[index]} ${name}`).join(", ");
