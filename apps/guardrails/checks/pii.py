@@ -68,6 +68,7 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
     _iban_pattern()
 
     used = [(name, finders[name]) for name in NAMES if name in chosen]
+    ours = {_plain(line) for line in settings["ours"] if line.strip()}
 
     def evaluate(subject: Subject) -> Found:
         whole, end = subject, len(subject.text)
@@ -81,10 +82,27 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
             subject = replace(subject, text=_without(subject.text, known))
             new, unseen = _look(subject, used)
             hits, unseen_from = hits | new, min(unseen_from, unseen)
+        hits = {
+            span: kind
+            for span, kind in hits.items()
+            if not ours or ours.isdisjoint(_names(whole.text[slice(*span)]))
+        }
         rest = [(unseen_from, end)] if unseen_from < end else []
         return found([*hits, *rest], _told(hits, whole))
 
     return evaluate
+
+
+def _names(text: str) -> set[str]:
+    """How "ours" may name what was found: as it is, or by the domain of an address."""
+    plain = _plain(text)
+    return {plain, plain[plain.rindex("@") :]} if "@" in plain else {plain}
+
+
+def _plain(text: str) -> str:
+    """An address in lower case, a number by its digits and letters alone."""
+    text = text.strip().casefold()
+    return text if "@" in text else "".join(filter(str.isalnum, text))
 
 
 def _look(subject: Subject, finders: Iterable[tuple[str, Finder]]) -> tuple[dict[Span, str], int]:
@@ -681,6 +699,14 @@ KIND = Kind(
             "Those of the US have no check digit, so they count in the form 000-00-0000 only.",
             [],
             choices=tuple(NATIONAL_IDS),
+        ),
+        Field(
+            "ours",
+            "lines",
+            "Ours",
+            "Addresses and numbers that are nobody's secret, one a line: help@example.com, or "
+            "@example.com for every address of a domain.",
+            [],
         ),
     ),
     build=build,

@@ -70,6 +70,37 @@ def test_no_way_to_write_hides_a_card(number: str) -> None:
     assert marked(finding("card"), f"No. {number}.") == [number]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Write to Help@Acme.example.",
+        "Write to ann@sales.example.",
+        "Call +49 (30) 901820.",
+        "IBAN DE89 3704 0044 0532 0130 00",
+    ],
+)
+def test_what_is_ours_is_not_found(text: str) -> None:
+    ours = ["help@acme.example", "@sales.example", "+4930901820", "DE89370400440532013000", ""]
+    assert finding("email", "phone", "iban")(Subject(text)).spans
+    assert not finding("email", "phone", "iban", ours=ours)(Subject(text)).spans
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ann@acme.example",
+        "xhelp@acme.example",
+        "help@acme.example.com",
+        "help@shop.sales.example",
+        "help@acme.example joe@acme.example",
+    ],
+)
+def test_what_only_looks_like_ours_is_found(text: str) -> None:
+    ours = ["help@acme.example", "@sales.example"]
+    found = finding("email", ours=ours)(Subject(text))
+    assert found.reason == "1 e-mail address"
+
+
 def test_what_a_call_says_twice_is_counted_once() -> None:
     arguments = {"to": "joe@acme.example", "copy": "ann@acme.example"}
     call = Call("send_email", arguments)
