@@ -27,7 +27,7 @@ from rest_framework.views import APIView
 from apps.accounts.actor import Actor
 from apps.accounts.idempotency import expired
 from apps.accounts.models import IdempotencyKey
-from apps.accounts.permissions import require
+from apps.accounts.permissions import needed_scope, require
 from apps.accounts.sealing import seal, unseal
 from apps.base.gate import check_text
 from apps.base.parsers import StrictJSONParser
@@ -76,6 +76,11 @@ class Endpoint(APIView):
     parser_classes = [StrictJSONParser]
     actor: Actor
     target: Any
+
+    @classmethod
+    def scope_of(cls, method: str) -> str:
+        """The scope that a token needs for it."""
+        return needed_scope(cls.requires[method])
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)

@@ -19,6 +19,11 @@ def permission(name: str, *, scope: str, rule: Callable[[Actor, Any], bool]) -> 
     rules.add_rule(name, rules.predicate(rule, name=name))
 
 
+def needed_scope(name: str) -> str:
+    """The scope that a token needs for a permission, besides its person's role."""
+    return _scopes[name]
+
+
 def allowed(actor: Actor | None, name: str, target: Any = None) -> bool:
     """Whether the actor may do this to the target (the target is already known to be visible)."""
     if actor is None or not actor.has_scope(_scopes[name]):

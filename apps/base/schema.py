@@ -64,7 +64,9 @@ class Schema(AutoSchema):
         """What the handler or its view says of itself; never what the view inherits."""
         handler = getattr(self.view, self.method.lower(), None)
         own = getattr(handler, "__doc__", None) or vars(type(self.view)).get("__doc__")
-        return inspect.cleandoc(own or "")
+        scope_of = getattr(self.view, "scope_of", None)
+        needs = f"Needs the scope `{scope_of(self.method)}`." if scope_of else ""
+        return "\n\n".join(filter(None, (inspect.cleandoc(own or ""), needs)))
 
 
 def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:

@@ -28,6 +28,17 @@ def test_fields_inside_others_are_told() -> None:
     assert {"check", "why"} <= set(names(of("/api/v1/check")["answers"][0]["fields"])["receipt"])
 
 
+def test_every_operation_tells_the_scope_it_needs() -> None:
+    told = {
+        (one["method"], one["path"]): one["description"].splitlines()[-1]
+        for group in operations().values()
+        for one in group
+        if one["path"] != "/api/v1/schema"
+    }
+    assert all(line.startswith("Needs the scope `") for line in told.values()), told
+    assert told["POST", "/api/v1/check"] == "Needs the scope `check`."
+
+
 def test_a_choice_lists_what_can_be_chosen() -> None:
     stage = next(one for one in of("/api/v1/check")["body"] if one["name"] == "stage")
     assert stage["type"] == "one of input, output, tool_call, retrieval"
