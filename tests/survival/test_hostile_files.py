@@ -259,6 +259,7 @@ def test_a_shared_file_ends_plainly(
         assert Example.objects.count() == job.new
 
 
+@pytest.mark.django_db(transaction=True)
 def test_the_uploaded_file_is_gone_when_the_import_is_over(owner: Any) -> None:
     job = by_api(owner, "good.csv", GOOD)
     assert isinstance(job, Import)

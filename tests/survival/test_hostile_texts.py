@@ -1010,7 +1010,7 @@ KNOWN = {
     "BatchIn": {"items"},
     "ChunkIn": {"stream", "number", "chunk", "final", "stage", "policies", "context"},
     "FeedbackIn": {"verdict", "note", "policy"},
-    "DecisionQuery": {"action", "stage", "policy"},
+    "DecisionQuery": {"action", "stage", "policy", "degraded", "shadow"},
     "IncidentQuery": {"status"},
     "IncidentPatch": {"act", "why"},
     "CanaryIn": {"stage", "text", "expected"},
