@@ -107,7 +107,7 @@ class Decision(models.Model):
         found = {
             (entry["policy"], entry["rule"] or entry["check"], entry["action"]): None
             for entry in self.receipt
-            if entry["mode"] == "shadow" and entry["action"] and not entry["advisory"]
+            if entry["mode"] == "shadow" and entry["action"] and not entry.get("advisory")
         }
         return [dict(zip(("policy", "rule", "action"), one, strict=True)) for one in found]
 

@@ -90,7 +90,9 @@ def take_chunk(
     )
     action = checked.decision.action
     # of what is not finished this is the advice: a policy that fails open lets the text pass
-    release = end if action in _PASS else buffer.checked
+    # what was redacted is not shown because a policy that fails open could not look again
+    hidden = buffer.action == "redact" and not checked.judgement.finished
+    release = end if action in _PASS and not hidden else buffer.checked
     here = StreamBuffer.objects.filter(pk=buffer.pk)
     if final and action in _GO_ON:
         stopped = here.exclude(action__in=[*_GO_ON, ENDED]).first()
@@ -101,7 +103,8 @@ def take_chunk(
     else:
         # a later chunk may have been checked meanwhile: a stop stays, whatever came after it
         here.filter(action__in=_GO_ON).update(
-            checked=Greatest(F("checked"), release), action=_definite(checked)
+            checked=Greatest(F("checked"), release),
+            action=max(_definite(checked), "redact" if hidden else "allow", key=ACTIONS.index),
         )
     return Streamed(action, release, number, checked)
 

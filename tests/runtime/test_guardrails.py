@@ -802,6 +802,23 @@ def test_the_rules_for_tools_hold_for_calls_inside_messages(space: Space) -> Non
     assert [found(*calls)["action"] for calls in ([fine], [fine, CALL])] == ["allow", "block"]
 
 
+def test_what_a_stream_redacted_is_not_shown_because_another_look_failed(space: Space) -> None:
+    space.publish(rules=[{**factories.RULES[0], "action": "redact"}])
+
+    def sent(number: int) -> Any:
+        chunk = {"stream": "s", "number": number, "chunk": "Take two tablets. "}
+        return space.api.post("check/stream", chunk).json()
+
+    assert sent(1)["action"] == "redact"
+    space.guard({**WORDS, "settings": {"words": ["nothing of this"]}})
+    other = factories.make_policy(space.admin, "open")
+    Space(space.admin, load_policy(space.admin, other.slug)).set(mode="enforce", on_failure="open")
+    told = [sent(number) for number in (2, 3)]
+    assert [(one["code"], one["action"], one["release"]) for one in told] == [
+        ("not_finished", "allow", 0)
+    ] * 2
+
+
 def test_a_stream_that_was_stopped_stays_stopped_whatever_else_failed(space: Space) -> None:
     space.guard({"key": "short", "kind": "regex", "settings": {"patterns": ["^.{1,30}$"]}})
     other = factories.make_policy(space.admin, "open")
