@@ -57,7 +57,7 @@ class TokenForm(forms.Form):
         error_messages={"required": "Choose what the token is for."},
     )
     days = forms.IntegerField(
-        min_value=1, max_value=MAXIMUM_DAYS, initial=DEFAULT_DAYS, label="Days it lives"
+        min_value=1, max_value=MAXIMUM_DAYS, initial=DEFAULT_DAYS, label="Valid for so many days"
     )
     checks_per_second = forms.IntegerField(
         required=False,

@@ -121,8 +121,10 @@ class CheckBatch(CheckEndpoint):
 class CheckStream(CheckEndpoint):
     """The next chunk of an output that is still being made.
 
-    Text is checked whenever a sentence ends, always all of it so far; `release` says how many of
-    its code points may be shown. The last chunk (`final`) is always checked.
+    Text is checked whenever a sentence ends, always all whole sentences so far; `release` says how
+    many of its code points may be shown. Where the action is redact, `check.output` may be shown in
+    place of all that came so far, and the stream goes on; anything stronger stops it. The last
+    chunk (`final`) is always checked.
     """
 
     @extend_schema(

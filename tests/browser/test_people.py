@@ -60,7 +60,7 @@ def test_a_new_person_from_one_time_password_to_role(visits: Visits, world: Worl
     expect(again.get_by_role("link", name="Training")).to_be_visible()
     expect(again.get_by_role("link", name="New policy").first).to_be_visible()
 
-    page.get_by_label("Take access from new@browser.example").click()
+    page.get_by_label("Revoke the access of new@browser.example").click()
     expect(page.locator(".messages")).to_contain_text("has no access any more")
     again.goto("/policies/")
     expect(again.get_by_role("button", name="Sign in")).to_be_visible()
