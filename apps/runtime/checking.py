@@ -158,13 +158,15 @@ def _narrow(bundle: Bundle, policies: Collection[str] | None, stage: str) -> Bun
     if policies is None:
         return bundle
     there = {guard.policy for guard in bundle.guards if stage in guard.stages}
-    unknown = sorted(set(policies) - there)
+    unknown = [place for place, slug in enumerate(policies) if slug not in there]
     if unknown:
         raise Problem(
             "Some of the named policies do not guard this stage, or are not active here.",
             code="unknown_policy",
             status=404,
-            errors=[FieldError("/policies", "No such active policy.") for _ in unknown],
+            errors=[
+                FieldError(f"/policies/{place}", "No such active policy.") for place in unknown
+            ],
         )
     return replace(bundle, guards=tuple(g for g in bundle.guards if g.policy in policies))
 

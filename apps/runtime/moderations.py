@@ -15,7 +15,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.base.problems import Problem
+from apps.base.problems import FieldError, Problem
 from apps.base.schema import sent
 from apps.policies.taxonomies import BUILT_IN, translate
 from apps.runtime.checking import STAGE, Budget, Checked, check_with
@@ -151,7 +151,12 @@ def _texts(given: Any) -> list[str]:
         texts.append(row)
     # several parts of one message are one input, as OpenAI has it; several texts are several
     if all(isinstance(row, Mapping) for row in rows):
-        return ["\n".join(texts)]
+        texts = ["\n".join(texts)]
+    for place, text in enumerate(texts):
+        if not text.strip():
+            where = f" in input {place} (the first is 0)" if len(texts) > 1 else ""
+            errors = [FieldError("/input", "Send some text.")]
+            raise Problem(f"There is no text to judge{where}.", errors=errors)
     return texts
 
 

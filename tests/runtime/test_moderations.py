@@ -146,3 +146,21 @@ def test_what_is_not_finished_names_who_failed(mapped: Space) -> None:
     answer = moderate(mapped, GOOD)
     assert answer.status_code == 503
     assert "doses failed (no_model)" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["a", " "], "There is no text to judge in input 1 (the first is 0)."),
+        ("", "There is no text to judge."),
+    ],
+)
+def test_a_blank_input_is_named(mapped: Space, given: Any, message: str) -> None:
+    error = moderate(mapped, given).json()["error"]
+    assert (error["message"], error["param"]) == (message, "input")
+
+
+def test_a_blank_part_of_a_message_is_none(mapped: Space) -> None:
+    parts = [{"type": "text", "text": text} for text in (BAD, "")]
+    (result,) = moderate(mapped, parts).json()["results"]
+    assert result["flagged"]
