@@ -89,9 +89,8 @@ def add_case(
 @transaction.atomic
 def withdraw_case(actor: Actor, *, case: MustPassCase) -> None:
     """Let the case count no more; a second time changes nothing."""
-    if MustPassCase.objects.filter(pk=case.pk, withdrawn_at=None).update(
-        withdrawn_at=timezone.now()
-    ):
+    counting = MustPassCase.objects.filter(pk=case.pk, withdrawn_at=None)
+    if counting.update(withdrawn_at=timezone.now()):
         record(actor, "case.withdraw", case.policy, case=str(case.pk))
 
 

@@ -28,7 +28,6 @@ from apps.runtime.models import Canary, Incident
 MOST_CANARIES = 50
 TIMEOUT = 5.0
 _WHOLE_BUNDLE = ("kill_switch", "database", "refused")
-_NOT_ACTING = {"rollout": "outside the rollout", "kill_switch": "the kill switch is on"}
 _KEY_FOR = 20 * 3600.0
 
 # keys live in this process alone; a restarted worker makes itself new ones
@@ -148,7 +147,9 @@ def _ask(canary: Canary) -> tuple[str, str]:
 def _not_acting(receipt: Sequence[Any]) -> str:
     """That policies found something and did not act, where that is so."""
     found = {
-        str(one.get("policy")): _NOT_ACTING.get(str(one.get("why")), "in shadow")
+        str(one.get("policy")): "outside the rollout"
+        if one.get("why") == "rollout"
+        else "in shadow"
         for one in receipt
         if isinstance(one, dict) and one.get("mode") == "shadow" and one.get("action")
     }
