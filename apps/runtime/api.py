@@ -163,7 +163,7 @@ def _check(actor: Actor, data: dict[str, Any]) -> Checked:
 
 
 class DecisionList(Endpoint):
-    """Decisions of the workspace, newest first; by action, stage, policy or what became of them."""
+    """Decisions of the workspace, newest first; narrowed by what was decided, where and when."""
 
     requires = {"GET": "decisions.view"}
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import ClassVar
 
 import pgtrigger
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models.lookups import Exact
 from django.utils import timezone
 
 from apps.accounts.actor import Actor
@@ -18,19 +19,27 @@ from apps.base.ids import uuid7
 from apps.corpus.models import PolicyExample
 from apps.evidence.models import MustPassCase
 from apps.policies.models import Policy
+from apps.runtime.partitions import first_id
+
+_SHADOW = '@.mode == "shadow" && @.action != "" && @.advisory == false'
 
 
 class _FoundInShadow(models.Func):
-    """Whether a check with a vote found something for a policy that did not act.
+    """1 if, in a receipt, a check with a vote found something for a policy that did not act.
 
-    Of a receipt and {"policy": its slug, or "" for any}.
+    In these words, to the letter, it is the condition of the index `decision_shadow`; and a number,
+    since PostgreSQL takes a third of all rows to fulfil a function that is true or false.
     """
 
+    template = f"jsonb_path_exists(%(expressions)s, '$[*] ? ({_SHADOW})')::int"
+    output_field = models.IntegerField()
+
+
+class _FoundInShadowBy(models.Func):
+    """The same for one policy: of a receipt and {"policy": its slug}."""
+
     function = "jsonb_path_exists"
-    arg_joiner = (
-        """, '$[*] ? (@.mode == "shadow" && @.action != "" && @.advisory == false"""
-        """ && ($policy == "" || @.policy == $policy))', """
-    )
+    arg_joiner = f", '$[*] ? ({_SHADOW} && @.policy == $policy)', "
     output_field = models.BooleanField()
 
 
@@ -39,20 +48,38 @@ class DecisionQuerySet(models.QuerySet["Decision"]):
         return self.filter(workspace=actor.workspace)
 
     def narrowed(
-        self, *, action: str, stage: str, policy: str, degraded: bool = False, shadow: bool = False
+        self,
+        *,
+        action: str,
+        stage: str,
+        policy: str,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        degraded: bool = False,
+        shadow: bool = False,
     ) -> DecisionQuerySet:
         """Those of an action, of a stage, and that a policy took part in; "" asks for none.
 
         Args:
+            since, until: only those made from the one moment on, and before the other.
             degraded: only those that were less than a whole judgement.
             shadow: only those in which the policy (or any) found something and did not act.
         """
-        rows = self.filter(**{k: v for k, v in {"action": action, "stage": stage}.items() if v})
+        asked = {
+            "action": action,
+            "stage": stage,
+            # an id begins with its moment, and tells the month's partition
+            "id__gte": since and first_id(since),
+            "id__lt": until and first_id(until),
+        }
+        rows = self.filter(**{name: value for name, value in asked.items() if value})
         if degraded:
             rows = rows.exclude(degraded=[])
         if shadow:
+            rows = rows.filter(Exact(_FoundInShadow("receipt"), 1))
+        if shadow and policy:
             named = models.Value({"policy": policy}, models.JSONField())
-            return rows.filter(_FoundInShadow("receipt", named))
+            return rows.filter(_FoundInShadowBy("receipt", named))
         return rows.filter(receipt__contains=[{"policy": policy}]) if policy else rows
 
 
@@ -91,6 +118,22 @@ class Decision(models.Model):
         indexes = [
             # the list of decisions, by keyset
             models.Index(fields=["workspace", "id"], name="decision_list"),
+            # what is looked for and rare; migration 0008 adds `decision_shadow`
+            models.Index(
+                fields=["workspace", "action", "id"],
+                name="decision_action",
+                condition=~models.Q(action="allow"),
+            ),
+            models.Index(
+                fields=["workspace", "stage", "id"],
+                name="decision_stage",
+                condition=~models.Q(stage__in=["input", "output"]),
+            ),
+            models.Index(
+                fields=["workspace", "id"],
+                name="decision_degraded",
+                condition=~models.Q(degraded=[]),
+            ),
         ]
         triggers = [
             pgtrigger.Protect(

@@ -38,8 +38,11 @@ def ensure(months: int = MONTHS_AHEAD) -> list[str]:
 
 
 def first_id(moment: datetime) -> UUID:
-    """The smallest UUIDv7 of a moment: its first 48 bits are milliseconds since 1970."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
+    """The smallest UUIDv7 of a moment: its first 48 bits are milliseconds since 1970.
+
+    That of 1970 for whatever was before.
+    """
+    return UUID(int=max(int(moment.timestamp() * 1000), 0) << 80)
 
 
 def _month(moment: datetime, ahead: int) -> datetime:

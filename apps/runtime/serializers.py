@@ -213,7 +213,7 @@ class IncidentShape(serializers.Serializer):
     opened_at = serializers.DateTimeField()
 
 
-NARROWED = ("action", "stage", "policy", "degraded", "shadow")
+NARROWED = ("action", "stage", "policy", "since", "until", "degraded", "shadow")
 
 
 class DecisionQuery(ListQuery):
@@ -221,6 +221,12 @@ class DecisionQuery(ListQuery):
     stage = serializers.ChoiceField(choices=(*STAGES, STAGE), required=False, default="")
     policy = serializers.CharField(
         max_length=60, required=False, default="", help_text="One that took part, by its slug."
+    )
+    since = serializers.DateTimeField(
+        required=False, default=None, help_text="Only those made from then on."
+    )
+    until = serializers.DateTimeField(
+        required=False, default=None, help_text="Only those made before."
     )
     degraded = serializers.BooleanField(
         required=False, default=False, help_text="Only those that were less than a whole judgement."

@@ -13,7 +13,7 @@ from django.shortcuts import redirect, render
 from apps.accounts.actor import Actor
 from apps.accounts.pages import page, viewer
 from apps.accounts.permissions import allowed
-from apps.base.gate import uuid_in
+from apps.base.gate import moment_in, uuid_in
 from apps.base.keyset import paginate
 from apps.base.problems import Problem
 from apps.guardrails.checks import KINDS
@@ -68,13 +68,15 @@ def playground(request: HttpRequest) -> HttpResponseBase:
 
 @page("decisions.view")
 def decision_list(request: HttpRequest) -> HttpResponseBase:
-    """Decisions, newest first; by action, stage, policy, or what became of them."""
-    names = ("action", "stage", "policy", "id", "degraded", "shadow")
+    """Decisions, newest first; by action, stage, policy, time, or what became of them."""
+    names = ("action", "stage", "policy", "id", "since", "until", "degraded", "shadow")
     chosen = {name: request.GET.get(name, "").strip()[:60] for name in names}
     rows = Decision.objects.visible_to(viewer(request)).narrowed(
         action=chosen["action"],
         stage=chosen["stage"],
         policy=chosen["policy"],
+        since=moment_in(chosen["since"]),
+        until=moment_in(chosen["until"]),
         degraded=bool(chosen["degraded"]),
         shadow=bool(chosen["shadow"]),
     )

@@ -696,18 +696,6 @@ def test_a_wrong_setting_says_what_it_takes(
     assert (answer.status_code, answer.json()["errors"][0]["message"]) == (400, words)
 
 
-def test_decisions_are_found_by_action_stage_and_policy(space: Space) -> None:
-    for text in (BAD, GOOD):
-        space.check(text)
-    written()
-
-    def found(query: str) -> int:
-        return len(space.api.get(f"decisions?{query}").json()["results"])
-
-    assert [found(q) for q in ("", "action=block", "policy=doses", "stage=input")] == [2, 1, 2, 0]
-    assert space.api.get("decisions?action=stop").status_code == 400
-
-
 def test_a_load_balancer_needs_no_token(space: Space) -> None:
     answer = factories.page_client(None).get("/health")
     assert (answer.status_code, answer.content) == (200, b"ok")
