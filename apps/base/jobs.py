@@ -15,6 +15,8 @@ from django.db import InterfaceError, OperationalError, models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from apps.base.problems import Problem
+
 logger = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=20)
@@ -151,6 +153,15 @@ def heartbeat(job: Job, *, progress: float | None = None, step: str | None = Non
         setattr(job, name, value)
     if rows.filter(cancel_requested=True).exists():
         raise Cancelled
+
+
+def request_cancel(job: Job) -> bool:
+    """Ask an active job to stop at its next heartbeat; whether nobody had. Problem: it is over."""
+    active = type(job)._default_manager.filter(pk=job.pk, status__in=ACTIVE)
+    asked = active.filter(cancel_requested=False).update(cancel_requested=True)
+    if not asked and not active.exists():
+        raise Problem(f"This {type(job)._meta.verbose_name} is over.", code="over", status=409)
+    return bool(asked)
 
 
 def finish(job: Job, status: Status, *, reason: str = "", **values: Any) -> None:

@@ -215,10 +215,8 @@ def start_import(
 def request_cancel(actor: Actor, *, job: Import) -> None:
     """Ask an import to stop; what is committed stays, and the counts say how much that is."""
     with transaction.atomic():
-        rows = Import.objects.filter(pk=job.pk, status__in=jobs.ACTIVE, cancel_requested=False)
-        if not rows.update(cancel_requested=True):
-            raise Problem("This import is over, or on its way to stop.", code="over", status=409)
-        record(actor, "import.cancel", job)
+        if jobs.request_cancel(job):
+            record(actor, "import.cancel", job)
     # one that no worker has yet ends at once
     end_without_worker()
 

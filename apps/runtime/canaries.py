@@ -146,12 +146,13 @@ def _ask(canary: Canary) -> tuple[str, str]:
 
 def _not_acting(receipt: Sequence[Any]) -> str:
     """That policies found something and did not act, where that is so."""
+    entries = [one for one in receipt if isinstance(one, dict) and not one.get("advisory")]
     found = {
         str(one.get("policy")): "outside the rollout"
         if one.get("why") == "rollout"
         else "in shadow"
-        for one in receipt
-        if isinstance(one, dict) and one.get("mode") == "shadow" and one.get("action")
+        for one in entries
+        if one.get("mode") == "shadow" and one.get("action")
     }
     told = ", ".join(f"{policy} found it ({why})" for policy, why in sorted(found.items()))
     return f"; {told}" if told else ""

@@ -54,12 +54,8 @@ def request_run(actor: Actor, *, policy: Policy, trigger: str = "person") -> Tra
 def request_cancel(actor: Actor, *, run: TrainingRun) -> None:
     """Ask a run to stop; one that waits stops at once, one that works at its next step."""
     with transaction.atomic():
-        changed = TrainingRun.objects.filter(pk=run.pk, status__in=jobs.ACTIVE).update(
-            cancel_requested=True
-        )
-        if not changed:
-            raise Problem("This run is over.", code="over", status=409)
-        record(actor, "run.cancel", run)
+        if jobs.request_cancel(run):
+            record(actor, "run.cancel", run)
     end_without_worker()
 
 

@@ -106,7 +106,9 @@ def test_a_canary_says_what_kept_a_policy_from_acting(
 ) -> None:
     settings.SITE_URL = "http://localhost:1"
     found = {"status": "ran", "policy": "p", "mode": "shadow", "action": "block", "why": "rollout"}
-    body = {"action": "allow", "receipt": [found]}
+    # an advisory check keeps nothing back: it has no vote
+    advised = {**found, "policy": "q", "advisory": True}
+    body = {"action": "allow", "receipt": [found, advised]}
     monkeypatch.setattr(canaries.httpx, "post", lambda *_, **__: httpx.Response(200, json=body))
     canary = canaries.add_canary(space.admin, stage="output", text="a text", expected="block")
     canaries.send_all()

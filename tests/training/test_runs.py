@@ -9,6 +9,7 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
+from apps.accounts.models import AuditEntry
 from apps.base import jobs
 from apps.base.jobs import Status
 from apps.base.problems import Problem
@@ -140,6 +141,18 @@ def test_a_waiting_run_is_cancelled_at_once(labelled) -> None:
     pipeline.run_training(str(run.pk))  # its message still comes
     run.refresh_from_db()
     assert run.status == Status.CANCELLED
+
+
+def test_a_run_asked_twice_to_stop_is_on_record_once_and_one_that_is_over_is_told(labelled) -> None:
+    actor, policy = labelled
+    run = runs.request_run(actor, policy=policy)
+    jobs.claim(TrainingRun, run.pk)
+    for _ in range(2):
+        runs.request_cancel(actor, run=run)
+    assert AuditEntry.objects.filter(action="run.cancel", workspace=policy.workspace).count() == 1
+    jobs.finish(TrainingRun.objects.get(pk=run.pk), Status.FAILED)
+    with pytest.raises(Problem, match="This training run is over."):
+        runs.request_cancel(actor, run=run)
 
 
 def test_a_working_run_stops_at_its_next_step(labelled, monkeypatch) -> None:
