@@ -21,25 +21,31 @@ from apps.evidence.models import MustPassCase
 from apps.policies.models import Policy
 from apps.runtime.partitions import first_id
 
-_SHADOW = '@.mode == "shadow" && @.action != "" && @.advisory == false'
+_SAID = '((@.action != "" && @.advisory == false) || (@.status == "failed" && @.mode == "enforce"))'
 
 
-class _FoundInShadow(models.Func):
-    """1 if, in a receipt, a check with a vote found something for a policy that did not act.
+class _Said(models.Func):
+    """1 if, in a receipt, a check with a vote found something, or one failed that was to act.
 
-    In these words, to the letter, it is the condition of the index `decision_shadow`; and a number,
+    In these words, to the letter, it is the condition of the index `decision_said`; and a number,
     since PostgreSQL takes a third of all rows to fulfil a function that is true or false.
     """
 
-    template = f"jsonb_path_exists(%(expressions)s, '$[*] ? ({_SHADOW})')::int"
+    template = f"jsonb_path_exists(%(expressions)s, '$[*] ? {_SAID}')::int"
     output_field = models.IntegerField()
 
 
-class _FoundInShadowBy(models.Func):
-    """The same for one policy: of a receipt and {"policy": its slug}."""
+class _SaidBy(models.Func):
+    """The same of a policy: of a receipt and {"policy": its slug, or "" for any, "mode": likewise}.
+
+    Of those in shadow only what they found counts.
+    """
 
     function = "jsonb_path_exists"
-    arg_joiner = f", '$[*] ? ({_SHADOW} && @.policy == $policy)', "
+    arg_joiner = (
+        f""", '$[*] ? ({_SAID} && ($policy == "" || @.policy == $policy)"""
+        """ && ($mode == "" || @.mode == $mode))', """
+    )
     output_field = models.BooleanField()
 
 
@@ -58,12 +64,13 @@ class DecisionQuerySet(models.QuerySet["Decision"]):
         degraded: bool = False,
         shadow: bool = False,
     ) -> DecisionQuerySet:
-        """Those of an action, of a stage, and that a policy took part in; "" asks for none.
+        """Those of an action, of a stage, and of a policy; "" asks for none.
 
         Args:
+            policy: only those in which it found something, or failed where it was to act.
             since, until: only those made from the one moment on, and before the other.
             degraded: only those that were less than a whole judgement.
-            shadow: only those in which the policy (or any) found something and did not act.
+            shadow: only those in which it (or any) found something and did not act.
         """
         asked = {
             "action": action,
@@ -75,12 +82,11 @@ class DecisionQuerySet(models.QuerySet["Decision"]):
         rows = self.filter(**{name: value for name, value in asked.items() if value})
         if degraded:
             rows = rows.exclude(degraded=[])
-        if shadow:
-            rows = rows.filter(Exact(_FoundInShadow("receipt"), 1))
-        if shadow and policy:
-            named = models.Value({"policy": policy}, models.JSONField())
-            return rows.filter(_FoundInShadowBy("receipt", named))
-        return rows.filter(receipt__contains=[{"policy": policy}]) if policy else rows
+        if not shadow and not policy:
+            return rows
+        by = {"policy": policy, "mode": "shadow" if shadow else ""}
+        said = Exact(_Said("receipt"), 1)
+        return rows.filter(said, _SaidBy("receipt", models.Value(by, models.JSONField())))
 
 
 class Decision(models.Model):
@@ -118,7 +124,7 @@ class Decision(models.Model):
         indexes = [
             # the list of decisions, by keyset
             models.Index(fields=["workspace", "id"], name="decision_list"),
-            # what is looked for and rare; migration 0008 adds `decision_shadow`
+            # what is looked for and rare; migration 0008 adds `decision_said`
             models.Index(
                 fields=["workspace", "action", "id"],
                 name="decision_action",

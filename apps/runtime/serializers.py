@@ -220,7 +220,10 @@ class DecisionQuery(ListQuery):
     action = serializers.ChoiceField(choices=ACTIONS, required=False, default="")
     stage = serializers.ChoiceField(choices=(*STAGES, STAGE), required=False, default="")
     policy = serializers.CharField(
-        max_length=60, required=False, default="", help_text="One that took part, by its slug."
+        max_length=60,
+        required=False,
+        default="",
+        help_text="One that found something, or failed where it was to act, by its slug.",
     )
     since = serializers.DateTimeField(
         required=False, default=None, help_text="Only those made from then on."

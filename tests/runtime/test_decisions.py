@@ -22,8 +22,9 @@ def test_decisions_are_found_by_action_stage_and_policy(space: Space) -> None:
     for text in (BAD, GOOD):
         space.check(text)
     written()
-    queries = ("", "action=block", "policy=doses", "stage=input")
-    assert [found(space, query) for query in queries] == [2, 1, 2, 0]
+    slug = space.policy.slug
+    queries = ("", "action=block", "stage=input", f"policy={slug}", "policy=other")
+    assert [found(space, query) for query in queries] == [2, 1, 0, 1, 0]
     assert space.api.get("decisions?action=stop").status_code == 400
 
 
@@ -53,7 +54,7 @@ def test_a_time_on_the_page_is_utc_and_one_that_is_none_is_told(space: Space) ->
 
 
 @pytest.mark.parametrize(
-    "query", ["action=block", "stage=retrieval", "degraded=true", "shadow=true"]
+    "query", ["action=block", "stage=retrieval", "degraded=true", "shadow=true", "policy=other"]
 )
 def test_rare_decisions_are_found_without_reading_the_others(space: Space, query: str) -> None:
     space.check(GOOD)

@@ -23,11 +23,12 @@ class Migration(migrations.Migration):
         # of a function, in the words that models.py asks in
         migrations.RunSQL(
             """
-            CREATE INDEX decision_shadow ON runtime_decision (workspace_id, id)
+            CREATE INDEX decision_said ON runtime_decision (workspace_id, id)
             WHERE jsonb_path_exists(
-                receipt, '$[*] ? (@.mode == "shadow" && @.action != "" && @.advisory == false)'
+                receipt,
+                '$[*] ? ((@.action != "" && @.advisory == false) || (@.status == "failed" && @.mode == "enforce"))'
             )::int = 1
             """,
-            "DROP INDEX decision_shadow",
+            "DROP INDEX decision_said",
         ),
     ]
