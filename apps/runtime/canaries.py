@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -21,12 +22,16 @@ from apps.accounts.audit import record
 from apps.accounts.models import Membership, Role
 from apps.accounts.tokens import issue_token
 from apps.base.gate import check_text
+from apps.base.invisible import is_blank
 from apps.base.problems import FieldError, Problem
+from apps.guardrails.content_serializers import written
 from apps.policies.specification import ACTIONS, STAGES
 from apps.runtime.models import Canary, Incident
 
 MOST_CANARIES = 50
 TIMEOUT = 5.0
+AT_ONCE = 8
+_CALL = 'At this stage a call, as JSON: {"name": "search", "arguments": {"query": "tides"}}.'
 _WHOLE_BUNDLE = ("kill_switch", "database", "refused")
 _KEY_FOR = 20 * 3600.0
 
@@ -42,8 +47,13 @@ def add_canary(actor: Actor, *, stage: str, text: str, expected: str) -> Canary:
         errors.append(FieldError("/stage", f"Stages are: {', '.join(STAGES)}."))
     if expected not in ACTIONS:
         errors.append(FieldError("/expected", f"Actions are: {', '.join(ACTIONS)}."))
-    if not text.strip() or len(text) > 10_000:
-        errors.append(FieldError("/text", "1 to 10,000 characters."))
+    if is_blank(text) or len(text) > 10_000:
+        errors.append(FieldError("/text", "1 to 10,000 characters that a reader sees."))
+    elif stage == "tool_call":
+        try:
+            _content(stage, text)
+        except Problem:
+            errors.append(FieldError("/text", _CALL))
     if errors:
         raise Problem("The canary was not added.", errors=errors)
     check_text(text)
@@ -70,13 +80,19 @@ def remove_canary(actor: Actor, *, canary: Canary) -> None:
 
 def send_all() -> int:
     """Send every canary once; returns how many had a wrong answer or none."""
-    canaries = Canary.objects.select_related("workspace", "made_by__user", "made_by__workspace")
-    return sum(not _send(canary) for canary in canaries)
+    canaries = list(
+        Canary.objects.select_related("workspace", "made_by__user", "made_by__workspace")
+    )
+    # where the site hangs, one after the other would take longer than until the next round
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = list(pool.map(_answer, [_asking(canary) for canary in canaries]))
+    rights = [_noted(*each) for each in zip(canaries, answers, strict=True)]
+    return rights.count(False)
 
 
-def _send(canary: Canary) -> bool:
+def _noted(canary: Canary, answer: httpx.Response | str) -> bool:
     """Whether the answer is the expected one; kept on the canary, with an incident if not."""
-    action, problem = _ask(canary)
+    action, problem = ("", answer) if isinstance(answer, str) else _read(canary, answer)
     right = action == canary.expected and not problem
     now = timezone.now()
     with transaction.atomic():
@@ -111,28 +127,45 @@ def _close_incidents(actor: Actor, canary: Canary, status: Incident.Status, beca
         record(actor, f"incident.{status}", incident, canary=str(canary.pk))
 
 
-def _ask(canary: Canary) -> tuple[str, str]:
-    """The action that came, "" for none, and what was wrong with the answer."""
+def _content(stage: str, text: str) -> dict[str, Any]:
+    """What is sent: a text, or the call that it writes out."""
+    return written("tool_call" if stage == "tool_call" else "text", text)
+
+
+def _asking(canary: Canary) -> dict[str, Any] | str:
+    """What to post, or why that cannot be."""
     if not settings.SITE_URL:
-        return "", "PARAPET_URL is not set, so the site cannot be asked"
-    sender = _sender(canary)
+        return "PARAPET_URL is not set, so the site cannot be asked"
     try:
-        answer = httpx.post(
-            f"{settings.SITE_URL}/api/v1/check",
-            json={"stage": canary.stage, "text": canary.text},
-            headers={"Authorization": f"Bearer {_key(sender)}"},
-            timeout=TIMEOUT,
-            trust_env=False,
-        )
-        body = answer.json()
-    except (httpx.HTTPError, ValueError) as error:
-        return "", f"no answer ({type(error).__name__})"
+        content = _content(canary.stage, canary.text)
+        key = _key(_sender(canary))
     except Problem as problem:
-        return "", f"no token: {problem.detail}"[:200]
+        return f"not sent: {problem.detail}"[:200]
+    headers = {"Authorization": f"Bearer {key}"}
+    return {"json": {"stage": canary.stage, **content}, "headers": headers}
+
+
+def _answer(asking: dict[str, Any] | str) -> httpx.Response | str:
+    """What came of it, or why nothing did."""
+    if isinstance(asking, str):
+        return asking
+    try:
+        url = f"{settings.SITE_URL}/api/v1/check"
+        return httpx.post(url, **asking, timeout=TIMEOUT, trust_env=False)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return f"no answer ({type(error).__name__})"
+
+
+def _read(canary: Canary, answer: httpx.Response) -> tuple[str, str]:
+    """The action that came, "" for none, and what was wrong with the answer."""
+    try:
+        body = answer.json()
+    except ValueError:
+        body = None
     if not isinstance(body, dict):
         return "", "an answer that is none"
     if answer.status_code == 401:  # somebody revoked its token: the next time it has another
-        _keys.pop(sender.pk, None)
+        _keys.pop(_sender(canary).pk, None)
     if answer.status_code != 200:
         return "", f"status {answer.status_code} ({str(body.get('code', ''))[:60]})"
     action, receipt = body.get("action"), body.get("receipt")

@@ -15,6 +15,7 @@ from apps.accounts.actor import Actor
 from apps.accounts.models import Workspace
 from apps.base.gate import check_text
 from apps.base.ids import uuid7
+from apps.base.invisible import is_blank
 from apps.base.problems import FieldError, Problem
 from apps.guardrails.checks.interface import Subject
 from apps.guardrails.contents import CONTENTS, subjects_of
@@ -147,7 +148,7 @@ def judged_subjects(
 
 
 def _check_texts(subjects: Sequence[Subject], name: str) -> None:
-    if not any(subject.text.strip() for subject in subjects):
+    if all(is_blank(subject.text) for subject in subjects):
         errors = [FieldError(f"/{name}", "Send some text.")]
         raise Problem("There is no text to judge.", errors=errors)
     for subject in subjects:

@@ -353,6 +353,7 @@ class StreamBuffer(models.Model):
         name: hash of whose it is and the caller's own name for it.
         chunks: how many came.
         checked: code points of the text that were checked and may be shown.
+        looked: code points that were checked, whatever came of it.
         action: the last check's; a stream that was stopped stays stopped. "ended" after its last
             chunk, which may be sent again for a while.
     """
@@ -363,6 +364,7 @@ class StreamBuffer(models.Model):
     content = models.BinaryField()
     chunks = models.PositiveIntegerField(default=0)
     checked = models.PositiveIntegerField(default=0)
+    looked = models.PositiveIntegerField(default=0)
     action = models.CharField(max_length=10, default="allow")
     expires_at = models.DateTimeField(db_index=True)
 

@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from apps.accounts.actor import Actor
 from apps.base.gate import check_text
+from apps.base.invisible import is_blank
 from apps.base.problems import FieldError, Problem
 from apps.guardrails.contents import MAXIMUM_BYTES
 from apps.policies.specification import ACTIONS
@@ -75,14 +76,14 @@ def take_chunk(
     check_text(chunk)
     asked = {"stage": stage, "policies": sorted(policies or ()), "key": key}
     buffer, text = _take(actor, name, number, chunk, asked, final=final)
-    if not final and not _SENTENCE_END.search(text, buffer.checked):
+    if not final and not _SENTENCE_END.search(text, buffer.looked):
         return Streamed("allow", buffer.checked, number, None)
     end = len(text) if final else _last_end(text)
     judged = text[:end]
-    if not judged.strip():
+    if is_blank(judged):
         if final:
             buffer.delete()
-            errors = [FieldError("/chunk", "Nothing but white space came.")]
+            errors = [FieldError("/chunk", "Nothing that a reader sees came.")]
             raise Problem("There is no text to judge.", errors=errors)
         return Streamed("allow", 0, number, None)
     checked = check(
@@ -104,6 +105,7 @@ def take_chunk(
         # a later chunk may have been checked meanwhile: a stop stays, whatever came after it
         here.filter(action__in=_GO_ON).update(
             checked=Greatest(F("checked"), release),
+            looked=Greatest(F("looked"), end),
             action=max(_definite(checked), "redact" if hidden else "allow", key=ACTIONS.index),
         )
     return Streamed(action, release, number, checked)
@@ -144,6 +146,8 @@ def _take(
                 status=409,
                 extra={"next": buffer.chunks + 1},
             )
+        if again:  # nobody knows what came of it
+            buffer.looked = buffer.checked
         text = came["text"] if again else came["text"] + chunk
         if len(text.encode()) > MAXIMUM_BYTES:
             raise Problem("At most 64 KiB a stream.", code="too_large", status=413)

@@ -178,6 +178,7 @@ def test_a_promise_of_the_bundle_survives_a_caller_naming_policies(trained: Any)
         ({}, 400),
         ({"text": ""}, 400),
         ({"text": "  \n"}, 400),
+        ({"text": "\u200b\u2060 "}, 400),
         ({"text": "a", "passages": ["b"]}, 400),
         ({"text": 5}, 400),
         ({"text": None}, 400),

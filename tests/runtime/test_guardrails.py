@@ -285,6 +285,13 @@ def test_a_stream_goes_on_where_it_is_redacted(space: Space) -> None:
     assert found[3]["check"]["output"] == "Well now. Take [redacted]. And more. Bye"
 
 
+def test_a_redacted_stream_is_checked_once_a_sentence(space: Space) -> None:
+    space.publish(rules=[{**factories.RULES[0], "action": "redact"}])
+    found = chunks(space, "Take two tablets. ", "And ", "no ", "more. ", "Bye", " now")
+    assert [one["check"] is not None for one in found] == [True, False, False, True, False, True]
+    assert len(written()) == 3
+
+
 def test_the_last_chunk_is_checked_without_a_sentence_end(space: Space) -> None:
     assert chunks(space, "Take two ", "tablets")[-1]["action"] == "block"
 

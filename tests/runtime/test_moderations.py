@@ -153,6 +153,7 @@ def test_what_is_not_finished_names_who_failed(mapped: Space) -> None:
     [
         (["a", " "], "There is no text to judge in input 1 (the first is 0)."),
         ("", "There is no text to judge."),
+        ("\u200b", "There is no text to judge."),
     ],
 )
 def test_a_blank_input_is_named(mapped: Space, given: Any, message: str) -> None:

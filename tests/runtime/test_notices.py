@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from typing import Any
 
 import httpx
@@ -9,6 +11,7 @@ import pytest
 from django.utils import timezone
 
 from apps.accounts import people, tokens
+from apps.base.problems import Problem
 from apps.runtime import canaries, switches
 from apps.runtime.models import Canary, Incident
 from tests import factories
@@ -114,6 +117,42 @@ def test_a_canary_says_what_kept_a_policy_from_acting(
     canaries.send_all()
     canary.refresh_from_db()
     assert canary.last_problem == "answered allow; p found it (outside the rollout)"
+
+
+def test_a_canary_of_a_tool_call_sends_the_call(
+    space: Space, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.SITE_URL = "http://localhost:1"
+    sent = []
+
+    def answer(*_: Any, json: Any, **__: Any) -> httpx.Response:
+        sent.append(json)
+        return httpx.Response(200, json={"action": "allow", "receipt": [RAN]})
+
+    monkeypatch.setattr(canaries.httpx, "post", answer)
+    with pytest.raises(Problem) as refused:
+        canaries.add_canary(space.admin, stage="tool_call", text="a text", expected="allow")
+    assert refused.value.errors[0].message.startswith("At this stage a call, as JSON")
+    call = {"name": "search", "arguments": {"query": "tides"}}
+    canaries.add_canary(space.admin, stage="tool_call", text=json.dumps(call), expected="allow")
+    assert canaries.send_all() == 0
+    assert sent == [{"stage": "tool_call", "tool_call": call}]
+
+
+def test_canaries_are_sent_beside_each_other(
+    space: Space, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.SITE_URL = "http://localhost:1"
+    together = threading.Barrier(canaries.AT_ONCE, timeout=5)
+
+    def answer(*_: Any, **__: Any) -> httpx.Response:
+        together.wait()
+        return httpx.Response(200, json={"action": "allow", "receipt": [RAN]})
+
+    monkeypatch.setattr(canaries.httpx, "post", answer)
+    for number in range(canaries.AT_ONCE):
+        canaries.add_canary(space.admin, stage="output", text=f"text {number}", expected="allow")
+    assert canaries.send_all() == 0
 
 
 def test_a_canary_goes_on_when_its_maker_has_left(
