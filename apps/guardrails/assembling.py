@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -28,6 +29,8 @@ from apps.guardrails.learning.panel import Panel
 from apps.guardrails.models import GuardrailVersion, ModelVersion, RuleException
 from apps.policies.models import Policy, PolicyVersion, Rule
 from apps.policies.specification import ACTIONS, Specification
+
+logger = logging.getLogger(__name__)
 
 _WARM_UP = "A text to warm up with."
 
@@ -109,7 +112,7 @@ def guardrail_of(
             for check in configuration.checks
         ),
         gate=configuration.gate,
-        exemptions=tuple(map(exemption_of, exceptions)),
+        exemptions=tuple(_exemptions(policy, exceptions)),
         key=bytes(policy.workspace.split_key),
     )
 
@@ -202,6 +205,18 @@ def _check(
         return replace(served, evaluate=built(check, policy.workspace_id))
     except Problem:
         return replace(served, problem="check_refused")
+    except Exception:  # one that cannot be built must not take the others with it
+        logger.exception("check_not_built", extra={"policy": policy.slug})
+        return replace(served, problem="check_refused")
+
+
+def _exemptions(policy: Policy, rows: Iterable[RuleException]) -> Iterator[Exemption]:
+    """Those that can be read; without one, what it let through is stopped."""
+    for row in rows:
+        try:
+            yield exemption_of(row)
+        except Exception:
+            logger.exception("exception_not_read", extra={"policy": policy.slug})
 
 
 def exemption_of(row: RuleException) -> Exemption:

@@ -36,44 +36,69 @@ class Gate:
 class Vote(NamedTuple):
     """One check's: its score in [0, 1], whether that is enough for it, and its weight (> 0).
 
-    `score` is None when the check failed, and the least it can be where it failed `partly`: on
-    some of the texts.
+    `score` is None when the check failed.
     """
 
     score: float | None
     fired: bool = False
     weight: float = 1.0
-    partly: bool = False
-
-    @property
-    def known(self) -> bool:
-        return self.score is not None and not self.partly
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a gate says: `fires` is None when the votes that are missing would decide."""
+    """What a gate says: `fires` is None when the votes that are missing would decide.
+
+    turns: the places of the texts on which it fires, whatever is missing.
+    """
 
     fires: bool | None
     score: float | None
+    turns: tuple[int, ...] = ()
 
 
 def combine(gate: Gate, votes: Sequence[Vote]) -> Verdict:
-    """The gate's verdict on all votes of a guardrail; without any vote it does not fire.
+    """The gate's verdict on all votes of a guardrail on a text; without any it does not fire.
 
     The score c in [0, 1] is the highest of the checks' (any), the lowest (all), the k-th highest
     (at least k) or the calibrated weighted mean; None where a missing one would change it.
     """
+    return combine_texts(gate, [tuple(votes)])
+
+
+def combine_texts(gate: Gate, texts: Sequence[tuple[Vote, ...]]) -> Verdict:
+    """The gate's verdict on several texts: it fires if it fires on any of them, by its own votes.
+
+    What one check finds in one text and another in another is never counted together. The score
+    is the highest.
+    """
+    bounds = {votes: _bounds(gate, votes) for votes in set(texts)}
+    low = max(bound.low for bound in bounds.values())
+    high = max(bound.high for bound in bounds.values())
+    turns = tuple(turn for turn, votes in enumerate(texts) if bounds[votes].without)
+    undecided = not turns and any(bound.with_all for bound in bounds.values())
+    return Verdict(None if undecided else bool(turns), low if low == high else None, turns)
+
+
+class _Bounds(NamedTuple):
+    """The score at least and at most, and whether it fires without and with the missing votes."""
+
+    low: float
+    high: float
+    without: bool
+    with_all: bool
+
+
+def _bounds(gate: Gate, votes: Sequence[Vote]) -> _Bounds:
     if not votes:
-        return Verdict(False, 0.0)
-    if all(vote.known for vote in votes):
-        score = _score(gate, votes)
-        return Verdict(_fires(gate, votes, score), score)
+        return _Bounds(0.0, 0.0, False, False)
     least = [vote if vote.score is not None else Vote(0.0, False, vote.weight) for vote in votes]
-    most = [vote if vote.known else Vote(1.0, True, vote.weight) for vote in votes]
-    low, high = _score(gate, least), _score(gate, most)
-    without, with_all = _fires(gate, least, low), _fires(gate, most, high)
-    return Verdict(without if without == with_all else None, low if low == high else None)
+    low = _score(gate, least)
+    without = _fires(gate, least, low)
+    if all(vote.score is not None for vote in votes):
+        return _Bounds(low, low, without, without)
+    most = [vote if vote.score is not None else Vote(1.0, True, vote.weight) for vote in votes]
+    high = _score(gate, most)
+    return _Bounds(low, high, without, _fires(gate, most, high))
 
 
 def _fires(gate: Gate, votes: Sequence[Vote], score: float) -> bool:

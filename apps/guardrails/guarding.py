@@ -17,7 +17,7 @@ from apps.guardrails.checks.interface import NOTHING, UNUSED, Evaluate, Found, S
 from apps.guardrails.checks.matching import TooMuchWork
 from apps.guardrails.configuration import CLASSIFIER
 from apps.guardrails.exemptions import Exemption
-from apps.guardrails.gate import Gate, Verdict, Vote, combine
+from apps.guardrails.gate import Gate, Verdict, Vote, combine_texts
 from apps.guardrails.learning.panel import Panel
 
 
@@ -79,11 +79,13 @@ class Guardrail:
         return replace(self, exemptions=())
 
     def verdict(self, heard: Mapping[str, Heard]) -> Verdict:
-        """The gate's, on what is known by now of its checks, by key.
+        """The gate's, on what is known by now of its checks, by key; text by text.
 
         Advisory checks are told only, and what allows does not vote on what to disallow.
         """
-        return combine(self.gate, [_vote(check, heard.get(check.key)) for check in self._voters])
+        texts = max((len(one.scores) for one in heard.values()), default=1) or 1
+        votes = [_votes(check, heard.get(check.key, Heard()), texts) for check in self._voters]
+        return combine_texts(self.gate, list(zip(*votes, strict=True)) or [()])
 
     def found_by(self, heard: Mapping[str, Heard]) -> tuple[str, ...]:
         """The keys of the voting checks that found something."""
@@ -105,6 +107,7 @@ class Heard(NamedTuple):
         excepted: whether it would have found something without the exceptions to its rule.
         partly: what failed on some of the texts, where it found something in another.
         usage: of a remote check, over the texts.
+        scores: of each text, None where it failed; () where all have `score`.
     """
 
     failed: str = ""
@@ -115,6 +118,7 @@ class Heard(NamedTuple):
     excepted: bool = False
     partly: str = ""
     usage: Usage = UNUSED
+    scores: tuple[float | None, ...] = ()
 
 
 def score_all(panel: Panel | None, subjects: Sequence[Subject]) -> list[Subject]:
@@ -147,6 +151,7 @@ def look(
         return Heard(failed=check.problem)
     highest, turn, excepted, failed, usage = NOTHING, 0, False, "", UNUSED
     places = []
+    scores: list[float | None] = [None] * len(subjects)
     try:
         for place, subject in enumerate(subjects):
             if time.monotonic() > until:
@@ -164,6 +169,7 @@ def look(
             failed = failed or said.failed or said.partly
             if said.failed:
                 continue
+            scores[place] = said.score
             if said.score >= check.threshold:
                 places.append((place, said.spans))
             if said.score > highest.score:
@@ -174,10 +180,10 @@ def look(
         failed = failed or f"{check.kind}_failed"
     if places:
         told = highest.score, turn, tuple(places), highest.reason
-        return Heard("", *told, partly=failed, usage=usage)
+        return Heard("", *told, partly=failed, usage=usage, scores=tuple(scores))
     if failed:
-        return Heard(failed=failed, usage=usage)
-    return Heard(score=highest.score, excepted=excepted, usage=usage)
+        return Heard(failed=failed, usage=usage, scores=tuple(scores))
+    return Heard(score=highest.score, excepted=excepted, usage=usage, scores=tuple(scores))
 
 
 def verdict_on(guardrail: Guardrail, subject: Subject, panel: Panel | None) -> Verdict:
@@ -214,7 +220,8 @@ def _excepted(
     return check.evaluate(without)
 
 
-def _vote(check: Check, heard: Heard | None) -> Vote:
-    if heard is None or heard.failed:
-        return Vote(None, weight=check.weight)
-    return Vote(heard.score, bool(heard.places), check.weight, bool(heard.partly))
+def _votes(check: Check, heard: Heard, texts: int) -> list[Vote]:
+    """Its vote on each text; None where it failed or was not asked yet."""
+    found = {place for place, _ in heard.places}
+    scores = heard.scores or (heard.score,) * texts
+    return [Vote(score, place in found, check.weight) for place, score in enumerate(scores)]

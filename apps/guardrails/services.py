@@ -67,7 +67,7 @@ def make_live(actor: Actor, version: ModelVersion) -> None:
     version.save(update_fields=["status", "live_since"])
     record(actor, "model.live", version, number=version.number)
     for listener in on_live:
-        transaction.on_commit(partial(listener, version))
+        transaction.on_commit(partial(listener, version), robust=True)
     tell_change(version.policy, f"model {version.number}")
 
 
@@ -106,7 +106,7 @@ def set_threshold(actor: Actor, version: ModelVersion, choice: Mapping[str, Any]
 def tell_change(policy: Policy, what: str) -> None:
     """Let the apps to the right look at what guards a policy now, once it is committed."""
     for listener in on_change:
-        transaction.on_commit(partial(listener, policy, what))
+        transaction.on_commit(partial(listener, policy, what), robust=True)
 
 
 def rank_learning_stream(policy: Policy) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +30,8 @@ from apps.labeling.models import (
 )
 from apps.labeling.queue import FIRST, LEASE, Item, _items, release_beyond
 from apps.policies.models import Policy, PolicyVersion
+
+logger = logging.getLogger(__name__)
 
 MAXIMUM_RATIONALE = 10_000
 
@@ -325,5 +328,9 @@ def _append(
 
 
 def _tell(event: LabelEvent) -> None:
+    """The label is kept whatever becomes of what follows from it."""
     for listener in on_label:
-        listener(event)
+        try:
+            listener(event)
+        except Exception:
+            logger.exception("label_not_told", extra={"policy": event.policy.slug})

@@ -208,12 +208,15 @@ def set_priorities(policy: Policy, slots: Sequence[int], priorities: Sequence[fl
 
 
 def put_first(policy_example: int) -> bool:
-    """Ask for a train-side text before all others; False where it is not free to be asked.
+    """Ask for a train-side text before all others; False where it is answered.
+
+    Also where somebody looks at it now: they may skip it.
 
     It was not drawn at random: its place behind every random number keeps it out of the
     exploration stream, which calibrates the scores.
     """
-    rows = Slot.objects.filter(policy_example=policy_example, side="train", state=State.FREE)
+    asked = (State.FREE, State.LEASED)
+    rows = Slot.objects.filter(policy_example=policy_example, side="train", state__in=asked)
     return bool(rows.update(priority=FIRST, position=FIRST))
 
 

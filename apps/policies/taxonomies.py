@@ -206,13 +206,19 @@ def translate(
     categories: Iterable[str], taxonomy: str, mappings: Mapping[str, Sequence[str]]
 ) -> frozenset[str]:
     """The codes of a taxonomy that these categories mean; what has no counterpart is left out."""
-    reached = set(categories)
+    return frozenset().union(
+        *(_meant(category, f"{taxonomy}/", mappings) for category in categories)
+    )
+
+
+def _meant(category: str, prefix: str, mappings: Mapping[str, Sequence[str]]) -> frozenset[str]:
+    """What one category means in a taxonomy: as near as there is something."""
+    reached = {category}
     for _ in range(2):  # there, and through OpenAI's names to a third
         reached |= {t for source in reached for t in mappings.get(source, ())}
         reached |= {source for source, targets in mappings.items() if reached & set(targets)}
-        if any(name.startswith(f"{taxonomy}/") for name in reached):
+        if any(name.startswith(prefix) for name in reached):
             break
-    prefix = f"{taxonomy}/"
     return frozenset(name.removeprefix(prefix) for name in reached if name.startswith(prefix))
 
 

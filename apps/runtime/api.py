@@ -235,6 +235,7 @@ class DecisionFeedback(CheckEndpoint):
             verdict=data["verdict"],
             note=data["note"],
             policy=data["policy"],
+            turn=data["turn"],
             content=content or None,
         )
         answer = {

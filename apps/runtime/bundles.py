@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 1.0
 """Seconds for which a copy is trusted without asking: a promotion is served this much later."""
+TRIED_AGAIN = 5.0
+"""Seconds after which what could not be served is tried again, where nothing was changed."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,32 @@ class Served:
 
 @dataclass
 class _Kept:
+    """What a process serves of a workspace.
+
+    Args:
+        looked, built: when the database was asked for changes, and when it was last built.
+        refused: whether something of the newest could not be served, so that older stands in.
+        away: whether the database did not answer.
+    """
+
     sequence: int
     state: list[tuple[Any, ...]]
     bundle: Bundle
     looked: float
-    stale: str = ""
+    built: float
+    refused: bool = False
+    away: bool = False
+
+    @property
+    def stale(self) -> str:
+        if self.away:
+            return "database"
+        return "refused" if self.refused else ""
+
+    @property
+    def to_mend(self) -> bool:
+        lacking = self.refused or _refused(self.bundle)
+        return bool(lacking) and time.monotonic() - self.built > TRIED_AGAIN
 
 
 _kept: dict[UUID, _Kept] = {}
@@ -212,19 +235,19 @@ def _renew(workspace: Workspace) -> _Kept:
     try:
         # whatever changes is in the audit trail: one number says that nothing did
         sequence = _sequence(workspace)
-        if kept is None or kept.stale or _refused(kept.bundle) or sequence != kept.sequence:
+        if kept is None or kept.to_mend or sequence != kept.sequence:
             forget_known(workspace.pk)
             state = _state(workspace)
-            if kept is None or kept.stale or _refused(kept.bundle) or state != kept.state:
+            if kept is None or kept.to_mend or state != kept.state:
                 bundle = build(workspace)
                 carried = _carry_over(kept.bundle, bundle) if kept is not None else bundle
-                stale = "refused" if carried is not bundle else ""
-                if stale:
+                refused = carried is not bundle
+                if refused:
                     carried = _named_anew(workspace, carried)
-                kept = _Kept(sequence, state, carried, time.monotonic(), stale)
-                _kept[workspace.pk] = kept
-                return kept
+                now = time.monotonic()
+                kept = _Kept(sequence, state, carried, now, now, refused)
             kept.sequence = sequence
+        kept.away = False
     except DatabaseError:
         if kept is None:
             raise Problem(
@@ -233,14 +256,12 @@ def _renew(workspace: Workspace) -> _Kept:
                 status=503,
                 extra={"action": "block", "degraded": True},
             ) from None
-        kept.stale = "database"
+        kept.away = True
     except Exception:  # what guards must not depend on what somebody has just changed
         if kept is None:
             raise
         logger.exception("bundle_not_built")
-        kept.stale = "refused"
-    else:
-        kept.stale = ""
+        kept.refused, kept.built = True, time.monotonic()
     kept.looked = time.monotonic()
     _kept[workspace.pk] = kept
     return kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -48,6 +48,7 @@ def give_feedback(
     verdict: str,
     note: str = "",
     policy: str = "",
+    turn: int | None = None,
     content: Mapping[str, Any] | None = None,
 ) -> tuple[Feedback, list[Incident]]:
     """Keep what somebody says of a decision; where it was wrong, ask people and open incidents.
@@ -55,22 +56,24 @@ def give_feedback(
     Args:
         policy: slug of the policy that should have found something, for wrongly_allowed; what
             wrongly blocked is known from the decision's reasons.
+        turn: the place of the text that was judged wrongly, where there are several; what
+            wrongly blocked is known from the decision's reasons.
         content: what was judged, where the workspace keeps no texts; it must be the same.
 
     Raises:
-        Problem: when the text is not known, is another one, or no policy can be told.
+        Problem: when the text is not known, is another one, or no policy or turn can be told.
     """
     check_text(note)
     if len(note) > 2000:
         raise Problem("At most 2,000 characters.", errors=[FieldError("/note", "Shorten it.")])
-    wrong = []
-    subjects: list[Subject] = []
+    wrong: list[tuple[Policy, Subject]] = []
     if verdict in _EXPECTED:
         subjects = _judged(actor, decision, content)
-        wrong = _policies(actor, decision, verdict, policy)
-        # of several turns it may have stopped another than it should
-        if verdict == Feedback.Kind.WRONGLY_ALLOWED and len(subjects) == 1:
-            _refuse_what_was_found(decision, wrong)
+        for one in _policies(actor, decision, verdict, policy):
+            place = _turn(decision, verdict, one.slug, len(subjects), turn)
+            if verdict == Feedback.Kind.WRONGLY_ALLOWED:
+                _refuse_what_was_found(decision, one.slug, place)
+            wrong.append((one, subjects[place]))
     with transaction.atomic():
         feedback = Feedback.objects.create(
             workspace=actor.workspace,
@@ -84,12 +87,12 @@ def give_feedback(
         open_incident(
             actor,
             policy=one,
-            subject=_misjudged(decision, one.slug, subjects),
+            subject=subject,
             expected=_EXPECTED[Feedback.Kind(verdict)],
             note=note,
             decision=decision,
         )
-        for one in wrong
+        for one, subject in wrong
     ]
     return feedback, opened
 
@@ -376,25 +379,29 @@ def _judged(actor: Actor, decision: Decision, content: Mapping[str, Any] | None)
     return [subject.at(decision.stage) for subject in subjects]
 
 
-def _misjudged(decision: Decision, policy: str, subjects: Sequence[Subject]) -> Subject:
-    """What a policy judged wrongly: the turn that it stopped, or else all of it."""
-    if len(subjects) == 1:
-        return subjects[0]
-    turns = [
-        reason["turn"]
-        for reason in decision.reasons
-        if reason["policy"] == policy and stands(reason) and reason["turn"] is not None
-    ]
-    return subjects[turns[0]] if turns else Subject("\n".join(one.text for one in subjects))
+def _turn(decision: Decision, verdict: str, policy: str, texts: int, turn: int | None) -> int:
+    """The place of the text that a policy judged wrongly: the one named, stopped, or the only."""
+    if turn is None and texts == 1:
+        return 0
+    if turn is None and verdict == Feedback.Kind.WRONGLY_BLOCKED:
+        found = [r for r in decision.reasons if r["policy"] == policy and stands(r)]
+        turn = next((r["turn"] for r in found if r["turn"] is not None), None)
+    if turn is None or not 0 <= turn < texts:
+        raise Problem(
+            f"{texts} texts were judged; say which one was judged wrongly.",
+            code="turn_needed",
+            errors=[FieldError("/turn", f"From 0, the first, to {texts - 1}.")],
+        )
+    return turn
 
 
-def _refuse_what_was_found(decision: Decision, policies: Sequence[Policy]) -> None:
+def _refuse_what_was_found(decision: Decision, policy: str, turn: int) -> None:
     """A policy that let nothing pass did not allow it."""
-    slugs = {policy.slug for policy in policies}
     for reason in decision.reasons:
         passes = reason["action"] in ("flag", "redact")
-        if reason["policy"] in slugs and stands(reason) and not passes:
-            message = f"{reason['policy']} did not allow it: it asked to {reason['action']}."
+        here = turn in {place["turn"] for place in reason["places"]} or not reason["places"]
+        if reason["policy"] == policy and stands(reason) and not passes and here:
+            message = f"{policy} did not allow it: it asked to {reason['action']}."
             raise Problem(message, code="found", errors=[FieldError("/policy", message)])
 
 

@@ -173,7 +173,9 @@ def redactions(
             # what is found in a tool call cannot be cut out of its arguments
             places = where[reason.finding].get(turn) if not subject.calls else ()
             spans += places or [(0, len(subject.text))]
-        texts.append(redacted(subject.text, spans))
+        # a call is no part of what is said
+        said = subject.text if spans or not subject.beside else subject.text[: subject.beside]
+        texts.append(redacted(said, spans))
     return tuple(texts)
 
 

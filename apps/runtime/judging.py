@@ -205,16 +205,17 @@ class _Round:
             usage=said.usage,
         )
 
-    def gate_places(self) -> tuple[tuple[int, tuple[Span, ...]], ...]:
-        """Where its voting checks found something together; no spans where one cannot say."""
-        places: dict[int, list[tuple[Span, ...]]] = {}
+    def gate_places(self, turns: Sequence[int]) -> tuple[tuple[int, tuple[Span, ...]], ...]:
+        """Where on these its voting checks found something; no spans where one cannot say."""
+        places: dict[int, list[tuple[Span, ...]]] = {turn: [] for turn in turns}
         for check in self.checks:
             if self._speaks(check):
                 for turn, spans in self.heard[check.key].places:
-                    places.setdefault(turn, []).append(spans)
+                    if turn in places:
+                        places[turn].append(spans)
         return tuple(
             (turn, merged([span for spans in found for span in spans]) if all(found) else ())
-            for turn, found in sorted(places.items())
+            for turn, found in places.items()
         )
 
 
@@ -397,15 +398,15 @@ def _gate_entry(one: _Round, verdict: gate.Verdict) -> Entry:
         score=verdict.score,
         threshold=rules.threshold if rules.kind == "weighted" else None,
         action=guard.action if verdict.fires else "",
-        places=one.gate_places() if verdict.fires else (),
+        places=one.gate_places(verdict.turns),
     )
 
 
 def _findings(one: _Round, verdict: gate.Verdict, entries: Sequence[Entry]) -> dict[Finding, Entry]:
     """What the policy says to conflict resolution.
 
-    Where the gate fires, every check that found something speaks for its rule; what an advisory
-    check found does not count. A check of an allowed rule needs no gate.
+    On the texts where the gate fires, every check that found something speaks for its rule; what
+    an advisory check found does not count. A check of an allowed rule needs no gate.
     """
     polarity = {check.key: check.polarity for check in one.checks}
     found = {}
@@ -413,8 +414,12 @@ def _findings(one: _Round, verdict: gate.Verdict, entries: Sequence[Entry]) -> d
         side = polarity.get(entry.check, "disallowed")
         if not entry.action or entry.advisory:
             continue
-        if side == "disallowed" and verdict.fires is not True:
-            continue
+        if side == "disallowed":
+            places = tuple(place for place in entry.places if place[0] in verdict.turns)
+            if not places:
+                continue
+            turn = entry.turn if entry.turn in verdict.turns else places[0][0]
+            entry = entry._replace(places=places, turn=turn)
         finding = Finding(
             entry.policy, one.guard.level, side, entry.action, entry.check, entry.rule
         )

@@ -143,6 +143,8 @@ def preview(
             left += 1
             continue
         content = decrypt(workspace, row)
+        if content is None:
+            continue
         stage, subjects = content.pop("stage"), subjects_of(content)
         if stage == STAGE:
             stage = _any_stage(policy, specification)

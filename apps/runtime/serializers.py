@@ -86,6 +86,13 @@ class FeedbackIn(ContentIn):
     )
     note = WholeTextField(required=False, default="", max_length=2000)
     policy = serializers.CharField(required=False, default="", max_length=60, allow_blank=True)
+    turn = serializers.IntegerField(
+        required=False,
+        default=None,
+        allow_null=True,
+        min_value=0,
+        help_text="The text that was judged wrongly, from 0, of several.",
+    )
 
 
 class SpansField(serializers.ListField):

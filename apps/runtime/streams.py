@@ -118,6 +118,12 @@ def _take(
     with transaction.atomic():
         buffer = _buffer(actor, name)
         came = texts.decrypt(actor.workspace, buffer) if buffer.chunks else {"text": "", "last": ""}
+        if came is None:
+            raise Problem(
+                "What came of this stream cannot be read any more; begin it under another name.",
+                code="key_lost",
+                status=409,
+            )
         last = number == buffer.chunks and chunk == came["last"]
         again = last and (final or buffer.action != ENDED)
         if buffer.action == ENDED and number == 1 and not again:  # its name is free again

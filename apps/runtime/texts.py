@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from cryptography.fernet import InvalidToken
 from django.db import transaction
 from django.utils import timezone
 
@@ -26,16 +27,19 @@ def encrypt(workspace: Workspace, content: Mapping[str, Any]) -> bytes:
 
 
 def kept_content(workspace: Workspace, decision: UUID) -> dict[str, Any] | None:
-    """What a decision judged; None when it was not kept, or not for so long."""
+    """What a decision judged; None when it was not kept, not for so long, or by another key."""
     row = DecisionText.objects.filter(
         workspace=workspace, decision=decision, expires_at__gt=timezone.now()
     ).first()
     return decrypt(workspace, row) if row else None
 
 
-def decrypt(workspace: Workspace, row: DecisionText | StreamBuffer) -> dict[str, Any]:
-    """What `encrypt` was given."""
-    content: dict[str, Any] = unseal(workspace, _PURPOSE, bytes(row.content))
+def decrypt(workspace: Workspace, row: DecisionText | StreamBuffer) -> dict[str, Any] | None:
+    """What `encrypt` was given; None where this host's key is another."""
+    try:
+        content: dict[str, Any] = unseal(workspace, _PURPOSE, bytes(row.content))
+    except InvalidToken:
+        return None
     return content
 
 

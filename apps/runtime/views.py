@@ -13,7 +13,7 @@ from django.shortcuts import redirect, render
 from apps.accounts.actor import Actor
 from apps.accounts.pages import page, viewer
 from apps.accounts.permissions import allowed
-from apps.base.gate import moment_in, uuid_in
+from apps.base.gate import moment_in, uuid_in, whole_number
 from apps.base.keyset import paginate
 from apps.base.problems import Problem
 from apps.guardrails.checks import KINDS
@@ -124,6 +124,7 @@ def feedback(request: HttpRequest, found: Decision) -> HttpResponseBase:
             verdict=verdict,
             note=_text(request, "note"),
             policy=request.POST.get("policy", ""),
+            turn=_turn_in(request.POST.get("text_number", "")),
             content=_given(request),
         )
     except Problem as problem:
@@ -152,6 +153,12 @@ def feedback(request: HttpRequest, found: Decision) -> HttpResponseBase:
     theirs = Incident.objects.visible_to(viewer(request))
     seen = theirs.filter(pk__in=[incident.pk for incident in told]).first()
     return redirect("runtime:incident", seen.pk) if seen else redirect("runtime:playground")
+
+
+def _turn_in(number: str) -> int | None:
+    """A text's place, of its number on a page, where the first is 1."""
+    given = whole_number(number)
+    return given - 1 if given else None
 
 
 _UNRESOLVED = "unresolved"

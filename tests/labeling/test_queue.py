@@ -300,6 +300,18 @@ def test_what_somebody_wants_labelled_comes_before_whatever_is_drawn(space, audi
     assert Lease.objects.get(pk=item.lease).stream == "learning"
 
 
+def test_what_is_wanted_while_somebody_looks_at_it_comes_first_once_they_skip_it(space) -> None:
+    admin, policy = space
+    policy.audit_share = 0.0
+    policy.save()
+    person, seen = annotator(admin, policy)
+    item = queue.draw(person, policy=seen)
+    wanted = PolicyExample.objects.get(policy=policy, example=item.example)
+    assert queue.put_first(wanted.pk)
+    queue.skip(person, lease=load_own_lease(person, item.lease), reason="unreadable")
+    assert queue.draw(admin, policy=policy).example == item.example
+
+
 def test_audit_items_come_in_the_order_of_their_permanent_numbers(space) -> None:
     admin, policy = space
     policy.audit_share = 1.0

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
+from apps.accounts import sealing
 from apps.base.problems import Problem
 from apps.evidence import cases
-from apps.guardrails import configuring
+from apps.guardrails import assembling, configuration, configuring
 from apps.guardrails.contents import subjects_of
 from apps.guardrails.models import GuardrailVersion
 from apps.policies import services as policies
 from apps.policies.permissions import load_policy
-from apps.runtime import bundles, checking, texts
+from apps.runtime import bundles, checking, replaying, texts
 from apps.runtime.models import Incident
 from tests import factories
 from tests.runtime.conftest import WORDS, Space, written
@@ -219,6 +220,64 @@ def test_redaction_gives_the_rest_of_the_text(space: Space) -> None:
     bundles.forget()
     answer = space.check(BAD).json()
     assert (answer["action"], answer["output"]) == ("redact", "Take [redacted] tonight.")
+
+
+def test_the_rest_of_a_redacted_conversation_is_what_was_said(space: Space) -> None:
+    space.publish(rules=[{**factories.RULES[0], "action": "redact"}])
+    call = {"type": "function", "function": {"name": "send", "arguments": '{"to": "bob"}'}}
+    messages = [
+        {"role": "user", "content": BAD},
+        {"role": "assistant", "content": "ok", "tool_calls": [call]},
+    ]
+    answer = space.api.post("check", {"stage": "output", "messages": messages}).json()
+    assert answer["output"] == ["Take [redacted] tonight.", "ok"]
+
+
+def test_a_check_that_cannot_be_built_fails_alone(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built(check: Any, workspace: Any) -> Any:
+        if check.key == "mail":
+            raise FileNotFoundError("a model")
+        return configuration.built(check, workspace)
+
+    space.guard(WORDS, EMAIL)
+    monkeypatch.setattr(assembling, "built", built)
+    found = space.check(GOOD)
+    assert (found.status_code, found.json()["degraded_by"]) == (503, ["check_refused"])
+    assert space.check(BAD).json()["action"] == "block"
+
+
+def test_what_cannot_be_served_is_not_built_again_at_each_look(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space.guard({"key": "classifier", "kind": "classifier"})
+    refused = ({}, {space.policy.slug: "model_refused"})
+    monkeypatch.setattr(bundles, "panel_of", lambda *_: (None, refused[1]))
+    monkeypatch.setattr(bundles, "LOOK_EVERY", -1.0)
+    builds: list[int] = []
+    build = bundles.build
+    monkeypatch.setattr(bundles, "build", lambda w: builds.append(1) or build(w))
+    for _ in range(3):
+        assert space.check(GOOD).json()["degraded_by"] == ["model_refused"]
+    assert len(builds) == 1
+    monkeypatch.setattr(bundles, "TRIED_AGAIN", -1.0)
+    space.check(GOOD)
+    assert len(builds) == 2
+
+
+def test_a_kept_text_of_another_key_is_one_that_was_not_kept(space: Space, settings: Any) -> None:
+    texts.keep_texts(space.admin, share=1.0, days=30)
+    bundles.forget()
+    space.check(BAD)
+    [decision] = written()
+    settings.ARTIFACT_KEY = "another"
+    sealing._cipher.cache_clear()
+    client = factories.page_client(space.admin)
+    assert client.get(f"/decisions/{decision.pk}/").status_code == 200
+    replayed = space.api.post(f"decisions/{decision.pk}/replay", {}).json()
+    assert replayed["gone"] == ["its text was not kept; send it"]
+    assert replaying.preview(space.policy).lost == 1
 
 
 def test_a_tool_call_is_judged_by_its_own_checks(space: Space) -> None:
@@ -925,9 +984,13 @@ def test_a_miss_in_messages_is_reported_from_the_playground(space: Space) -> Non
     written()
     fields = {"verdict": "wrongly_allowed", "shape": "messages", "text": text}
     place = f"/decisions/{decision.pk}/feedback/"
-    answer = factories.page_client(space.admin).post(place, fields)
+    client = factories.page_client(space.admin)
+    refused = client.post(place, fields)
+    assert refused.status_code == 400
+    assert "2 texts were judged; say which one" in refused.content.decode()
+    answer = client.post(place, {**fields, "text_number": "2"})
     assert answer["Location"].startswith("/incidents/")
-    assert Incident.objects.get().text == "hi\nSwallow it."
+    assert Incident.objects.get().text == "Swallow it."
 
 
 @pytest.mark.parametrize("lines", [[r"(?:x.{0,60}){3}z"] * 20, [f"word{n}" for n in range(301)]])

@@ -232,6 +232,18 @@ def test_each_policy_gets_the_turn_that_it_stopped(space: Space) -> None:
     }
 
 
+def test_a_miss_among_passages_is_one_of_them_with_its_source(space: Space) -> None:
+    passages = [{"text": "Tides.", "source": "a.example"}, {"text": MISSED, "source": "b.example"}]
+    answer = space.api.post("check", {"stage": "output", "passages": passages}).json()
+    row = next(row for row in written() if str(row.pk) == answer["decision_id"])
+    told = say(space, row, verdict="wrongly_allowed", passages=passages)
+    assert (told.status_code, told.json()["code"]) == (400, "turn_needed")
+    assert told.json()["errors"] == [{"pointer": "/turn", "message": "From 0, the first, to 1."}]
+    say(space, row, verdict="wrongly_allowed", passages=passages, turn=1)
+    incident = Incident.objects.get()
+    assert (incident.text, incident.facts["source"]) == (MISSED, "b.example")
+
+
 def test_nothing_was_stopped_where_nothing_was(space: Space) -> None:
     answer = say(space, decided(space, "Fine."), verdict="wrongly_blocked", text="Fine.")
     assert (answer.status_code, answer.json()["code"]) == (400, "nothing_stopped")

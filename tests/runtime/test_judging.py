@@ -235,6 +235,34 @@ def test_a_gate_of_all_wants_every_check(text: str, action: str) -> None:
     assert judged(bundle(guard("p", *checks, gate=Gate("all"))), text).action == action
 
 
+@pytest.mark.parametrize(
+    "gate", [Gate("all"), Gate("at_least", least=2), Gate("weighted", threshold=0.8)]
+)
+def test_a_gate_does_not_add_up_what_stands_in_several_texts(gate: Gate) -> None:
+    served = bundle(guard("p", words("red"), words("blue", key="blue"), gate=gate))
+    apart, both = judged(served, "red", "blue"), judged(served, "red", "blue", "red and blue")
+    assert (apart.action, apart.reasons) == ("allow", ())
+    assert both.action == "block"
+    assert {reason["turn"] for reason in both.reasons} == {2}
+
+
+def test_a_gate_redacts_only_the_texts_on_which_it_fires() -> None:
+    checks = [words(w, key=w, action="redact") for w in ("red", "blue")]
+    served = bundle(guard("p", *checks, gate=Gate("all"), action="redact"))
+    found = judged(served, "a red one", "a red and a blue one")
+    assert found.output == ("a red one", "a [redacted] and a [redacted] one")
+
+
+def test_a_check_that_fails_on_a_text_leaves_the_gate_undecided_there_alone() -> None:
+    def evaluate(subject: Subject) -> Found:
+        return Found(0.0, failed="judge_slow") if "odd" in subject.text else Found(0.0)
+
+    fails = words("-", key="fails", evaluate=evaluate)
+    served = bundle(guard("p", words("red"), fails, gate=Gate("all")))
+    assert judged(served, "red", "odd").finished
+    assert not judged(served, "red", "odd red").finished
+
+
 def test_a_gate_of_its_own_has_a_line_in_the_receipt() -> None:
     checks = words("red", key="one"), words("blue", key="two")
     found = judged(bundle(guard("p", *checks, gate=Gate("at_least", least=2))), "red and blue")

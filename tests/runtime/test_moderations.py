@@ -99,6 +99,12 @@ def test_categories_are_translated(category: str, taxonomy: str, codes: set[str]
     assert translate([category], taxonomy, _FORWARD) == codes
 
 
+def test_each_category_is_translated_by_itself() -> None:
+    mappings = {"mine/threats": ("llama_guard/S1",), "llama_guard/S1": ("openai/violence",)}
+    both = translate(["openai/hate", "mine/threats"], "openai", mappings)
+    assert both == {"hate", "violence"}
+
+
 def test_a_workspace_can_say_otherwise(mapped: Space) -> None:
     body = {"source": "llama_guard/S11", "targets": ["openai/harassment"]}
     assert mapped.api.put("taxonomies/mappings", body).status_code == 200
