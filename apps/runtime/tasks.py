@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from apps.accounts import idempotency, people
-from apps.runtime import canaries, streams, texts
+from apps.runtime import canaries, streams, texts, traffic
 
 
 @shared_task
@@ -16,7 +16,11 @@ def send_canaries() -> None:
 
 @shared_task
 def delete_expired() -> None:
-    """Delete what is kept no longer: texts of decisions, streams, replayed answers, sessions."""
+    """Delete what is kept no longer: texts of decisions, streams, replayed answers, sessions.
+
+    Old hours of traffic become one.
+    """
+    traffic.fold_old()
     texts.delete_expired()
     streams.delete_expired()
     idempotency.delete_expired()

@@ -6,11 +6,11 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
@@ -24,6 +24,9 @@ from apps.runtime.models import CheckTraffic, Decision, Traffic
 
 LATENCIES = Traffic.LATENCIES
 HOURS = 24
+KEPT = timedelta(days=90)
+"""How long hours are told apart; Serving tells the last HOURS."""
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBERS = ("count", "degraded", "unfinished", "changed", "dropped", "milliseconds")
 _Key = tuple[UUID, datetime, str, str, str, str]
 _NO_SAY = ("allow", "allow")
@@ -108,17 +111,40 @@ def _upsert(table: str, key: Sequence[str], numbers: Sequence[str], **more: str)
     )
 
 
+_KEY = ("workspace_id", "hour", "policy", "mode", "rule", "action")
+_CHECK_KEY = ("workspace_id", "hour", "policy", "key", "status", "why")
 _UPSERT = _upsert(
     Traffic._meta.db_table,
-    ("workspace_id", "hour", "policy", "mode", "rule", "action"),
+    _KEY,
     _NUMBERS,
     buckets="ARRAY(SELECT a + b FROM unnest(there.buckets, excluded.buckets) AS pair(a, b))",
 )
-_UPSERT_CHECK = _upsert(
-    CheckTraffic._meta.db_table,
-    ("workspace_id", "hour", "policy", "key", "status", "why"),
-    _CHECK_NUMBERS,
-)
+_UPSERT_CHECK = _upsert(CheckTraffic._meta.db_table, _CHECK_KEY, _CHECK_NUMBERS)
+
+
+@transaction.atomic
+def fold_old(most: int = 10_000) -> int:
+    """Add hours longer ago than KEPT to one row a key, so many at most; returns how many.
+
+    Metrics count from the beginning, and must not read every hour since then.
+    """
+    folded = 0
+    tables: list[tuple[type[Traffic | CheckTraffic], tuple[str, ...], str]] = [
+        (Traffic, (*_KEY, *_NUMBERS, "buckets"), _UPSERT),
+        (CheckTraffic, (*_CHECK_KEY, *_CHECK_NUMBERS), _UPSERT_CHECK),
+    ]
+    for model, columns, upsert in tables:
+        old = model._default_manager.select_for_update(skip_locked=True).filter(
+            hour__gt=_BEGINNING, hour__lt=timezone.now() - KEPT
+        )
+        rows = list(old.values("pk", *columns)[:most])
+        if rows:
+            values = [[(row | {"hour": _BEGINNING})[name] for name in columns] for row in rows]
+            with connection.cursor() as cursor:
+                cursor.executemany(upsert, values)
+            model._default_manager.filter(pk__in=[row["pk"] for row in rows]).delete()
+        folded += len(rows)
+    return folded
 
 
 def _said(decision: Decision) -> list[tuple[tuple[str, str, str, str], bool]]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from apps.guardrails.checks.interface import Usage
 from apps.policies.permissions import load_policy
 from apps.runtime import bundles
+from apps.runtime.models import CheckTraffic, Traffic
 from apps.runtime.recording import recorder
-from apps.runtime.traffic import CheckSummary, checks_of, quantile, summary
+from apps.runtime.traffic import CheckSummary, checks_of, fold_old, quantile, summary
 from tests import factories
 from tests.answering import Server, says
 from tests.runtime.conftest import WORDS, Space, written
@@ -29,6 +32,28 @@ def test_decisions_are_counted_by_action_policy_and_rule(space: Space) -> None:
     ]
     (rule,) = found.rules
     assert (rule["policy"], rule["rule"], rule["found"]) == ("doses", "names-a-dose", 2)
+
+
+def test_old_hours_become_one_and_counters_stay_what_they_were(space: Space) -> None:
+    key = {"Authorization": f"Bearer {factories.make_token(space.admin, 'read')}"}
+
+    def counted() -> list[str]:
+        lines = factories.page_client(None).get("/metrics", headers=key).content.decode()
+        return sorted(line for line in lines.splitlines() if line.startswith("parapet_"))
+
+    for months in (5, 4, 0):
+        for text in (BAD, GOOD):
+            space.check(text)
+        written()
+        for model in (Traffic, CheckTraffic):
+            new = model.objects.filter(hour__gt=timezone.now() - timedelta(hours=2))
+            new.update(hour=timezone.now() - timedelta(days=30 * months))
+    before, rows = counted(), Traffic.objects.count() + CheckTraffic.objects.count()
+    assert fold_old() > 0
+    assert Traffic.objects.count() + CheckTraffic.objects.count() < rows
+    assert counted() == before
+    assert 'parapet_decisions_total{action="block"} 3.0' in before
+    assert fold_old() == 0
 
 
 def test_what_shadow_would_have_changed_is_counted(space: Space) -> None:
