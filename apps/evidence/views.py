@@ -40,7 +40,6 @@ def evidence(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         "policy": policy,
         "tab": "evidence",
         "page": found,
-        "guardrail": configuring.current_guardrail(policy),
     }
     return render(request, "evidence/evidence.html", context)
 
@@ -225,5 +224,6 @@ def figures_context(policy: Policy) -> dict[str, object]:
     return {
         "evaluation": newest,
         "counts": given,
+        "guardrail": configuring.current_guardrail(policy),
         "seen": str(newest.pk) if newest else "none",
     }

@@ -25,7 +25,8 @@ def content_from(post: QueryDict, *, removing: bool = True) -> dict[str, Any]:
     numbers = sorted(int(m.group(1)) for name in post if (m := _NUMBERED.match(name)))
     kept = [n for n in numbers if not removing or f"checks-{n}-remove" not in post]
     gate: dict[str, Any] = {"kind": post.get("gate-kind", "any")}
-    for name in ("least", "threshold"):
+    used = {"at_least": ["least"], "weighted": ["threshold"]}
+    for name in used.get(gate["kind"], ()):
         if (number := _number(post.get(f"gate-{name}", ""), whole=name == "least")) is not None:
             gate[name] = number
     return {"checks": [_check(post, n) for n in kept[: MAXIMUM_CHECKS + 1]], "gate": gate}

@@ -216,14 +216,14 @@ def _check(
     errors = []
     if verdict not in (*DECISIVE, Verdict.UNSURE):
         errors.append(FieldError("/verdict", "Verdicts are: violates, complies, unsure."))
-    known = {rule["key"] for rule in rules_of(version)}
+    polarity = {rule["key"]: rule["polarity"] for rule in rules_of(version)}
     for position, key in enumerate(rules):
-        if key not in known:
-            errors.append(
-                FieldError(
-                    f"/rules/{position}", f"This version's rules: {', '.join(sorted(known))}."
-                )
-            )
+        if key not in polarity:
+            message = f"This version's rules: {', '.join(sorted(polarity))}."
+            errors.append(FieldError(f"/rules/{position}", message))
+        elif verdict == Verdict.COMPLIES and polarity[key] == "disallowed":
+            message = "What breaks this rule does not comply: leave it out, or say violates."
+            errors.append(FieldError(f"/rules/{position}", message))
     if severity is not None and not 1 <= severity <= 4:
         errors.append(FieldError("/severity", "Severity is 1, 2, 3 or 4."))
     check_text(rationale)

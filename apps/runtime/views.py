@@ -217,7 +217,8 @@ def kill_switch(request: HttpRequest) -> HttpResponseBase:
         switches.turn_kill_switch(viewer(request), on=on, reason=_text(request, "reason"))
     except Problem as problem:
         return _serving(request, problem=problem)
-    messages.success(request, "Nothing acts any more." if on else "Policies act again.")
+    if not on:  # while it is on, a notice says so
+        messages.success(request, "Policies act again.")
     return redirect("runtime:serving")
 
 

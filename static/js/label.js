@@ -14,6 +14,7 @@ const OUTBOX = `parapet-outbox-${bench.dataset.person}-${bench.dataset.again}-`;
 const TOLD = "parapet-told";
 const KEYS = "parapet-keys";
 const BLUR = "parapet-blur";
+const DRAFT = `parapet-draft-${bench.dataset.person}-${bench.dataset.again}`;
 const RETRY_MILLISECONDS = 2000;
 // nobody has read an item in this time: the same answer again was a double click on the one before
 const UNREAD_MILLISECONDS = 250;
@@ -81,6 +82,21 @@ const onScreen = () => screen.querySelector("[data-item]");
 const lease = () => onScreen()?.dataset.lease;
 const aheadItem = () => ahead.content.querySelector("[data-item]");
 
+/** What was ticked and written of the item on the screen, which is not answered yet. */
+function keepDraft() {
+  const rules = ticked().map((box) => box.value);
+  keep(DRAFT, { lease: lease(), rules, rationale: bench.querySelector("[name=rationale]").value });
+}
+
+function showDraft() {
+  const draft = load(DRAFT, null);
+  if (draft?.lease !== lease()) return;
+  for (const box of bench.querySelectorAll("[name=rules]")) box.checked = draft.rules.includes(box.value);
+  bench.querySelector("[name=rationale]").value = draft.rationale;
+}
+
+const ticked = () => [...bench.querySelectorAll("[name=rules]:checked")];
+
 function show(item) {
   screen.replaceChildren(item);
   for (const box of bench.querySelectorAll("[name=rules]")) {
@@ -92,7 +108,11 @@ function show(item) {
   }
   shownAt = performance.now();
   if (scrollY) scrollTo(0, 0);
-  item.querySelector(".output .sample")?.focus({ preventScroll: true });
+  const sample = item.querySelector(".output .sample");
+  if (!sample) return;
+  sample.dataset.brought = "";
+  sample.addEventListener("blur", () => delete sample.dataset.brought, { once: true });
+  sample.focus({ preventScroll: true });
 }
 
 /** Put the item that was fetched ahead on the screen; without one, ask the server for the page. */
@@ -208,6 +228,7 @@ async function take(response) {
 function leave(url, fields) {
   const current = lease();
   if (!current || busy || bench.dataset.waiting !== undefined) return false;
+  forget(DRAFT);
   if (!advance()) {
     bench.dataset.waiting = "";
     lock(true);
@@ -228,9 +249,24 @@ function count(step) {
   bar.value += step;
 }
 
+let contradicted = ""; // the item of which it was said that what breaks a rule does not comply
+
+/** Untick the broken rules of what is said to comply, once its person was told. */
+function clears() {
+  const broken = ticked().filter((box) => !box.closest(".rule-allowed"));
+  if (broken.length && contradicted !== lease()) {
+    contradicted = lease();
+    toast("A broken rule is ticked. Violates keeps it; complies once more unticks it.", "bad");
+    return false;
+  }
+  for (const box of broken) box.checked = false;
+  return true;
+}
+
 function answer(verdict) {
   if (verdict === last && performance.now() - shownAt < UNREAD_MILLISECONDS) return;
-  const rules = [...bench.querySelectorAll("[name=rules]:checked")].map((box) => ["rules", box.value]);
+  if (verdict === "complies" && !clears()) return;
+  const rules = ticked().map((box) => ["rules", box.value]);
   const seconds = ((performance.now() - shownAt) / 1000).toFixed(1);
   const rationale = bench.querySelector("[name=rationale]").value;
   const fields = [["verdict", verdict], ["seconds", seconds], ["rationale", rationale], ...rules];
@@ -270,6 +306,8 @@ async function undo() {
     busy = false;
   }
 }
+
+bench.addEventListener("input", keepDraft);
 
 bench.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -406,6 +444,7 @@ document.addEventListener("keydown", (event) => {
   if (/^[1-9]$/.test(event.key)) {
     const box = bench.querySelectorAll("[name=rules]")[Number(event.key) - 1];
     if (box) box.checked = !box.checked;
+    keepDraft();
     return;
   }
   const action = Object.keys(DEFAULTS).find((name) => keyOf(name) === event.key.toLowerCase());
@@ -418,6 +457,7 @@ buildKeyMap();
 blur(load(BLUR, false));
 tell();
 tellAgain();
+showDraft();
 if (outbox.length) {
   // these go first; then the page is asked for again
   bench.dataset.resume = "";

@@ -1,6 +1,6 @@
 // What every page does by itself: announce what changed, keep times relative, focus the search,
 // keep a form from being sent twice, show what a failed request said, close open menus, ask before
-// what is not saved is left.
+// what is not saved is left, keep what is tried, send by Ctrl+Enter.
 
 /* --- announcements -------------------------------------------------------------------------- */
 
@@ -302,3 +302,29 @@ for (const link of document.querySelectorAll(".tabs > [aria-current], .topbar-na
 observe(false);
 tellTimes();
 setInterval(() => tellTimes(), 30_000);
+
+/* --- what is tried stays while its page is saved ([data-kept]) --------------------------------- */
+
+for (const group of document.querySelectorAll("[data-kept]")) {
+  const fields = [...group.querySelectorAll("textarea, select")];
+  const nameOf = (field) => `parapet-kept ${location.pathname} ${field.id}`;
+  try {
+    if (!group.querySelector("textarea").value) {
+      for (const field of fields) field.value = sessionStorage.getItem(nameOf(field)) ?? field.value;
+    }
+    group.addEventListener("input", () => {
+      for (const field of fields) sessionStorage.setItem(nameOf(field), field.value);
+    });
+  } catch {
+    // a browser that keeps nothing loses it
+  }
+}
+
+/* --- Ctrl+Enter in a text that is to be judged presses the button below it ([data-send-key]) --- */
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+  if (!event.target.matches("[data-send-key]")) return;
+  event.preventDefault();
+  event.target.closest("section, form").querySelector("button[type=submit]").click();
+});

@@ -53,6 +53,7 @@ def policy_cards(context: dict[str, Any], policies: Sequence[Policy]) -> dict[st
                 "rules_wait": policy.pk in waiting["rules"],
                 "guardrail_waits": policy.pk in waiting["guardrail"],
                 "evaluation": newest.get(policy.pk),
+                "guardrail": guardrails.get(policy.pk),
                 "asks_classifier": configuration_of(guardrails.get(policy.pk)).asks_classifier,
                 "counts": counts.get(policy.pk),
                 "lines": _lines(history.get(policy.pk, [])),
