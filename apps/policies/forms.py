@@ -30,7 +30,11 @@ class NewPolicyForm(forms.Form):
         max_length=60,
         label="Short name for addresses and the API",
         help_text="Lower-case letters, digits and hyphens; it never changes.",
+        error_messages={"invalid": "Lower-case letters, digits and hyphens only."},
     )
+
+
+_SHARES = ("target_false_positive_rate", "target_recall", "audit_fraction", "audit_share")
 
 
 class SettingsForm(forms.ModelForm):
@@ -68,6 +72,10 @@ class SettingsForm(forms.ModelForm):
             "level",
             "second_approver",
         ]
+        error_messages: ClassVar = {
+            share: {"max_value": "At most %(limit_value)s: a share, so that 10 %% is 0.1."}
+            for share in _SHARES
+        }
         labels = {
             "target_false_positive_rate": "Good traffic that may be stopped",
             "target_recall": "Recall wanted",

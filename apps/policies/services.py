@@ -78,7 +78,7 @@ def create_policy(
             "Another policy has this slug; choose another.",
             code="slug_taken",
             status=409,
-            errors=[FieldError("/slug", "Taken.")],
+            errors=[FieldError("/slug", "Another policy has it; choose another.")],
         ) from None
     made = PolicyDraft.objects.create(
         policy=policy, content=draft.as_dict(), edited_by=actor.membership
@@ -106,7 +106,7 @@ def save_draft(
     given = parse(specification)
     content = given.as_dict()
     draft = PolicyDraft.objects.select_for_update().get(policy=policy)
-    told = "Somebody else changed this draft; reload to see theirs before you save yours."
+    told = "Somebody else changed this draft meanwhile; look at theirs before you save yours."
     hold_seen(revision, draft.revision, told)
     if content == draft.content:
         return draft

@@ -255,7 +255,7 @@ def add_taxonomy(
         "Another taxonomy has this slug; choose another.",
         code="slug_taken",
         status=409,
-        errors=[FieldError("/slug", "Taken.")],
+        errors=[FieldError("/slug", "Another taxonomy has it; choose another.")],
     )
     if slug in BUILT_IN:
         raise taken

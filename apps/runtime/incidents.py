@@ -415,7 +415,10 @@ def _policies(actor: Actor, decision: Decision, verdict: str, policy: str) -> li
         slugs = judged if len(judged) == 1 else set()
     found = list(Policy.objects.filter(workspace=actor.workspace, slug__in=slugs).order_by("slug"))
     if not found and verdict == Feedback.Kind.WRONGLY_BLOCKED and not policy:
-        raise Problem("No policy stopped anything here.", code="nothing_stopped")
+        raise Problem(
+            "No policy stopped anything here. What should have been found is wrongly allowed.",
+            code="nothing_stopped",
+        )
     if not found:
         raise Problem(
             "Name the policy whose verdict was wrong.",

@@ -297,10 +297,15 @@ def checks_of(policy: Policy, *, hours: int = HOURS) -> list[CheckSummary]:
     return by_check(CheckTraffic.objects.filter(**recent, policy=policy.slug))
 
 
+def last_hours(hours: int = HOURS) -> list[datetime]:
+    """So many hours, oldest first, the present one among them."""
+    now = timezone.now().replace(**_WHOLE)
+    return [now - timedelta(hours=ago) for ago in reversed(range(hours))]
+
+
 def _recent(workspace: Workspace, hours: int) -> dict[str, Any]:
     """The conditions for the rows of a workspace's last hours."""
-    since = timezone.now().replace(**_WHOLE) - timedelta(hours=hours - 1)
-    return {"workspace": workspace, "hour__gte": since}
+    return {"workspace": workspace, "hour__gte": last_hours(hours)[0]}
 
 
 def by_check(rows: QuerySet[CheckTraffic]) -> list[CheckSummary]:

@@ -319,12 +319,13 @@ def _incident(
 def _serving(request: HttpRequest, *, problem: Problem | None = None) -> HttpResponseBase:
     workspace = viewer(request).workspace
     found = traffic.summary(workspace)
+    hours, there = traffic.last_hours(), dict(found.hours)
     context = {
         "traffic": found,
         "hours": {
-            "labels": [f"{hour:%H:00}" for hour, _ in found.hours],
+            "labels": [f"{hour:%H:00}" for hour in hours],
             "series": [
-                {"name": action, "values": [actions.get(action, 0) for _, actions in found.hours]}
+                {"name": action, "values": [there.get(hour, {}).get(action, 0) for hour in hours]}
                 for action in found.actions
             ],
         },

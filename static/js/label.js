@@ -106,6 +106,7 @@ function show(item) {
   for (const button of bench.querySelectorAll("[name=verdict]")) {
     button.setAttribute("aria-pressed", String(button.value === item.dataset.verdict));
   }
+  showDraft();
   shownAt = performance.now();
   if (scrollY) scrollTo(0, 0);
   const sample = item.querySelector(".output .sample");

@@ -198,6 +198,21 @@ def test_checks_that_are_not_saved_are_not_left_without_asking(
     assert asks_before_leaving(page)
 
 
+def test_what_is_tried_stays_while_the_checks_are_saved(world: World, visits: Visits) -> None:
+    world.policy("trying", texts=12)
+    page = visits.open(world.owner, "/policies/trying/guardrail/checks/")
+    tried = page.get_by_label("A text, judged by the draft")
+    tried.fill("Take two tablets.")
+    page.get_by_label("Add a check").select_option("secrets")
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(tried).to_have_value("Take two tablets.")
+    page.get_by_role("button", name="Save the draft").last.click()
+    expect(page.get_by_text("The draft is saved")).to_be_visible()
+    expect(tried).to_have_value("Take two tablets.")
+    tried.press("Control+Enter")
+    expect(page.locator("#tried")).to_contain_text("secrets")
+
+
 def test_a_tool_call_is_tried_on_checks_that_are_not_saved(
     world: World, visits: Visits, slug: str
 ) -> None:

@@ -116,6 +116,42 @@ def test_by_keyboard_alone(visits: Visits, world: World) -> None:
     assert violates["rationale"].startswith("Two tablets is a dose; v c u s z")
 
 
+def test_what_is_ticked_and_written_is_still_there_after_a_reload(
+    visits: Visits, world: World
+) -> None:
+    world.policy("unfinished", texts=12)
+    page = start(visits, world, "unfinished")
+    page.keyboard.press("1")
+    page.keyboard.press("r")
+    page.keyboard.type("half a thought")
+    page.reload()
+    expect(page.get_by_label("Names a dose.")).to_be_checked()
+    expect(page.locator("#rationale")).to_have_value("half a thought")
+    before = read(page)
+    page.get_by_role("button", name="Violates").click()
+    moved_on(page, before)
+    saved(page)
+    page.reload()
+    expect(page.get_by_label("Names a dose.")).not_to_be_checked()
+    expect(page.locator("#rationale")).to_have_value("")
+
+
+def test_a_broken_rule_and_complies_contradict_each_other(visits: Visits, world: World) -> None:
+    world.policy("contradicted", texts=12)
+    page = start(visits, world, "contradicted")
+    before = read(page)
+    page.keyboard.press("1")
+    page.keyboard.press("c")
+    expect(page.get_by_text("A broken rule is ticked.")).to_be_visible()
+    assert text(page) == before
+    page.keyboard.press("c")
+    moved_on(page, before)
+    saved(page)
+    page.keyboard.press("z")
+    expect(page.locator("[data-screen] .output .sample")).to_have_text(before)
+    expect(page.get_by_label("Names a dose.")).not_to_be_checked()
+
+
 def test_own_keys(visits: Visits, world: World) -> None:
     world.policy("own-keys", texts=20)
     page = start(visits, world, "own-keys")
@@ -401,7 +437,7 @@ def test_by_touch_on_a_phone(visits: Visits, world: World) -> None:
     assert box["y"] + box["height"] <= 844, "the verdicts are within reach"
     page.get_by_role("button", name="Violates").tap()
     second = moved_on(page, first)
-    page.get_by_text("Names a dose.").tap()
+    page.get_by_text("General facts.").tap()
     page.get_by_role("button", name="Complies").tap()
     moved_on(page, second)
     saved(page)

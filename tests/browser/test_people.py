@@ -117,7 +117,7 @@ def test_an_annotator_sees_nothing_of_the_owners(visits: Visits, world: World) -
     tabs = page.get_by_role("navigation", name="Parts of the policy")
     expect(tabs.get_by_role("link")).to_have_text(["Specification"])
     main = page.get_by_role("navigation", name="Main")
-    expect(main.get_by_role("link")).to_have_text(["Home", "Policies", "Label", "API docs"])
+    expect(main.get_by_role("link")).to_have_text(["Home", "Policies", "Label"])
     for name in ("Retrain", "Edit the draft", "Publish…"):
         expect(page.get_by_text(name)).to_be_hidden()
 

@@ -81,6 +81,16 @@ def test_a_person_holds_two_items_at_most_and_then_the_older_one_again(space) ->
     )
 
 
+def test_what_breaks_a_rule_does_not_comply(space) -> None:
+    admin, policy = space
+    lease = load_own_lease(admin, queue.next_item(admin, policy=policy).lease)
+    rule, allowed = (row["key"] for row in factories.RULES)
+    with pytest.raises(Problem) as refused:
+        labels.submit_label(admin, lease=lease, verdict="complies", rules=[allowed, rule])
+    assert [error.pointer for error in refused.value.errors] == ["/rules/1"]
+    labels.submit_label(admin, lease=lease, verdict="complies", rules=[allowed])
+
+
 def test_what_one_holds_is_found_again(space) -> None:
     admin, policy = space
     held = [queue.next_item(admin, policy=policy) for _ in range(2)]
