@@ -16,8 +16,7 @@ from apps.accounts import serializers as shapes
 from apps.accounts.actor import Actor
 from apps.accounts.endpoint import Endpoint, validated
 from apps.accounts.models import ApiToken, Membership, Role
-from apps.base.keyset import paginate
-from apps.base.lists import ListQuery, cursor_of, list_answer
+from apps.base.lists import ListQuery
 from apps.base.problems import Forbidden, NotFound
 from apps.base.schema import listed
 
@@ -57,10 +56,8 @@ class MemberList(Endpoint):
 
     @extend_schema(parameters=[ListQuery], responses=listed(shapes.MemberShape))
     def get(self, request: Request) -> Response:
-        query = validated(ListQuery, request.query_params.dict())
         rows = Membership.objects.filter(workspace=self.actor.workspace).select_related("user")
-        page = paginate(rows, cursor=cursor_of(query["cursor"]), size=query["page_size"])
-        return Response(list_answer(request, page, shapes.show_member))
+        return self.page_of(request, rows, shapes.show_member)
 
     @extend_schema(request=shapes.MemberIn, responses={201: shapes.MemberShape})
     def post(self, request: Request) -> Response:
@@ -97,10 +94,8 @@ class TokenList(Endpoint):
 
     @extend_schema(parameters=[ListQuery], responses=listed(shapes.TokenShape))
     def get(self, request: Request) -> Response:
-        query = validated(ListQuery, request.query_params.dict())
         rows = ApiToken.objects.filter(membership__workspace=self.actor.workspace)
-        page = paginate(rows, cursor=cursor_of(query["cursor"]), size=query["page_size"])
-        return Response(list_answer(request, page, shapes.show_token))
+        return self.page_of(request, rows, shapes.show_token)
 
     @extend_schema(request=shapes.TokenIn, responses={201: shapes.TokenShape})
     def post(self, request: Request) -> Response:
@@ -131,10 +126,7 @@ class AuditList(Endpoint):
         rows = self.actor.workspace.audit_entries.all()
         if query["action"]:
             rows = rows.filter(action=query["action"])
-        page = paginate(
-            rows, cursor=cursor_of(query["cursor"]), size=query["page_size"], order=("-sequence",)
-        )
-        return Response(list_answer(request, page, shapes.show_entry))
+        return self.page_of(request, rows, shapes.show_entry, query=query, order=("-sequence",))
 
 
 @require_safe

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -30,6 +30,8 @@ from apps.accounts.models import IdempotencyKey
 from apps.accounts.permissions import needed_scope, require
 from apps.accounts.sealing import seal, unseal
 from apps.base.gate import check_text
+from apps.base.keyset import paginate
+from apps.base.lists import ListQuery, cursor_of, list_answer
 from apps.base.parsers import StrictJSONParser
 from apps.base.problems import FieldError, Malformed, NotFound, Problem, UnknownHost
 
@@ -81,6 +83,22 @@ class Endpoint(APIView):
     def scope_of(cls, method: str) -> str:
         """The scope that a token needs for it."""
         return needed_scope(cls.requires[method])
+
+    def page_of(
+        self,
+        request: Request,
+        rows: QuerySet[Any],
+        show: Callable[[Any], dict[str, Any]],
+        *,
+        query: Mapping[str, Any] | None = None,
+        order: Sequence[str] = ("-id",),
+    ) -> Response:
+        """The page of a list that a request asks for; query: what it asked, where that is more."""
+        if query is None:
+            query = validated(ListQuery, request.query_params.dict())
+        cursor = cursor_of(query["cursor"])
+        page = paginate(rows, cursor=cursor, size=query["page_size"], order=order)
+        return Response(list_answer(request, page, show))
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)

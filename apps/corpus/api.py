@@ -16,8 +16,7 @@ from apps.accounts.endpoint import Endpoint, validated
 from apps.accounts.permissions import require
 from apps.base.gate import check_form, parse_json
 from apps.base.jobs import Status
-from apps.base.keyset import paginate
-from apps.base.lists import ListQuery, cursor_of, list_answer
+from apps.base.lists import ListQuery
 from apps.base.problems import FieldError, Problem
 from apps.base.schema import listed
 from apps.corpus import importing
@@ -34,10 +33,8 @@ class SourceList(Endpoint):
 
     @extend_schema(parameters=[ListQuery], responses=listed(shapes.SourceShape))
     def get(self, request: Request) -> Response:
-        query = validated(ListQuery, request.query_params.dict())
         rows = Source.objects.filter(workspace=self.actor.workspace)
-        page = paginate(rows, cursor=cursor_of(query["cursor"]), size=query["page_size"])
-        return Response(list_answer(request, page, shapes.show_source))
+        return self.page_of(request, rows, shapes.show_source)
 
 
 class _Untouched(MultiPartParser):
@@ -68,8 +65,7 @@ class ImportList(Endpoint):
             policy = load_policy(self.actor, query["policy"])
             require(self.actor, "imports.of_policy", policy)
             rows = rows.filter(policy=policy)
-        page = paginate(rows, cursor=cursor_of(query["cursor"]), size=query["page_size"])
-        return Response(list_answer(request, page, shapes.show_import))
+        return self.page_of(request, rows, shapes.show_import, query=query)
 
     @extend_schema(
         parameters=[shapes.ImportQuery],
@@ -123,14 +119,9 @@ class ImportErrors(Endpoint):
 
     @extend_schema(parameters=[ListQuery], responses=listed(shapes.RejectedRowShape))
     def get(self, request: Request, import_id: UUID) -> Response:
-        query = validated(ListQuery, request.query_params.dict())
-        page = paginate(
-            self.target.rejected_rows.all(),
-            cursor=cursor_of(query["cursor"]),
-            size=query["page_size"],
-            order=("row",),
+        return self.page_of(
+            request, self.target.rejected_rows.all(), shapes.show_rejected, order=("row",)
         )
-        return Response(list_answer(request, page, shapes.show_rejected))
 
 
 class ImportCancel(Endpoint):

@@ -47,12 +47,10 @@ class EvaluationList(Endpoint):
 
     @extend_schema(parameters=[ListQuery], responses=listed(shapes.EvaluationShape))
     def get(self, request: Request, slug: str) -> Response:
-        query = validated(ListQuery, request.query_params.dict())
         rows = Evaluation.objects.filter(policy=self.target).select_related(
             "policy", "model_version", "policy_version"
         )
-        page = paginate(rows, cursor=cursor_of(query["cursor"]), size=query["page_size"])
-        return Response(list_answer(request, page, shapes.show_evaluation))
+        return self.page_of(request, rows, shapes.show_evaluation)
 
 
 class EvaluationDetail(Endpoint):

@@ -98,11 +98,7 @@ class ModelList(Endpoint):
 
     @extend_schema(parameters=[ListQuery], responses=listed(shapes.ModelShape))
     def get(self, request: Request, slug: str) -> Response:
-        query = validated(ListQuery, request.query_params.dict())
         rows = ModelVersion.objects.filter(policy=self.target).select_related(
             "dataset", "policy_version"
         )
-        page = paginate(
-            rows, cursor=cursor_of(query["cursor"]), size=query["page_size"], order=("-number",)
-        )
-        return Response(list_answer(request, page, shapes.show_model))
+        return self.page_of(request, rows, shapes.show_model, order=("-number",))

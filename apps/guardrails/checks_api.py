@@ -9,13 +9,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.endpoint import Endpoint, validated
-from apps.base.keyset import paginate
 from apps.base.lists import (
     ListQuery,
-    cursor_of,
     if_match,
     if_match_given,
-    list_answer,
     precondition,
 )
 from apps.base.schema import listed, sent
@@ -111,14 +108,12 @@ class GuardrailVersionList(Endpoint):
 
     @extend_schema(parameters=[ListQuery], responses=listed(shapes.GuardrailVersionShape))
     def get(self, request: Request, slug: str) -> Response:
-        query = validated(ListQuery, request.query_params.dict())
-        page = paginate(
+        return self.page_of(
+            request,
             GuardrailVersion.objects.filter(policy=self.target),
-            cursor=cursor_of(query["cursor"]),
-            size=query["page_size"],
+            shapes.show_guardrail_version,
             order=("-number",),
         )
-        return Response(list_answer(request, page, shapes.show_guardrail_version))
 
 
 class GuardrailTry(Endpoint):
@@ -167,11 +162,7 @@ class ExceptionList(Endpoint):
 
     @extend_schema(parameters=[ListQuery], responses=listed(shapes.ExceptionShape))
     def get(self, request: Request, slug: str) -> Response:
-        query = validated(ListQuery, request.query_params.dict())
-        page = paginate(
-            self.target.exceptions.all(), cursor=cursor_of(query["cursor"]), size=query["page_size"]
-        )
-        return Response(list_answer(request, page, shapes.show_exception))
+        return self.page_of(request, self.target.exceptions.all(), shapes.show_exception)
 
     @extend_schema(
         request=shapes.ExceptionIn,

@@ -11,8 +11,6 @@ from rest_framework.response import Response
 
 from apps.accounts.endpoint import Endpoint, validated
 from apps.accounts.permissions import require
-from apps.base.keyset import paginate
-from apps.base.lists import cursor_of, list_answer
 from apps.base.schema import listed
 from apps.labeling import labels, queue
 from apps.labeling import serializers as shapes
@@ -44,10 +42,7 @@ class LabelList(Endpoint):
         rows = Label.objects.filter(policy=policy).select_related(
             "policy_example", "annotator__user"
         )
-        page = paginate(
-            rows, cursor=cursor_of(query["cursor"]), size=query["page_size"], order=("-sequence",)
-        )
-        return Response(list_answer(request, page, shapes.show_label))
+        return self.page_of(request, rows, shapes.show_label, query=query, order=("-sequence",))
 
     @extend_schema(request=shapes.LabelIn, responses={201: shapes.SubmittedShape})
     def post(self, request: Request) -> Response:

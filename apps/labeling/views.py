@@ -126,7 +126,8 @@ def label_list(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         "page": found,
         "counts": labels.counts(policy),
         "pool": progress.pool(policy),
-        "people": progress.people(policy),
+        # counted anew from all answers: not for each page of them
+        "people": None if request.GET.get("cursor") else progress.people(policy),
         "waiting": progress.escalated(policy),
     }
     return render(request, "labeling/labels.html", context)

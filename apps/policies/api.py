@@ -13,13 +13,10 @@ from apps.accounts.actor import Actor
 from apps.accounts.endpoint import Endpoint, validated
 from apps.accounts.models import Membership
 from apps.accounts.permissions import require
-from apps.base.keyset import paginate
 from apps.base.lists import (
     ListQuery,
-    cursor_of,
     if_match,
     if_match_given,
-    list_answer,
     precondition,
 )
 from apps.base.problems import NotFound, Problem
@@ -48,14 +45,12 @@ class PolicyList(Endpoint):
 
     @extend_schema(parameters=[ListQuery], responses=listed(shapes.PolicyShape))
     def get(self, request: Request) -> Response:
-        query = validated(ListQuery, request.query_params.dict())
         rows = (
             Policy.objects.visible_to(self.actor)
             .with_role_of(self.actor)
             .select_related("current_version")
         )
-        page = paginate(rows, cursor=cursor_of(query["cursor"]), size=query["page_size"])
-        return Response(list_answer(request, page, shapes.show_policy))
+        return self.page_of(request, rows, shapes.show_policy)
 
     @extend_schema(request=shapes.PolicyIn, responses={201: shapes.PolicyWithDraftShape})
     def post(self, request: Request) -> Response:
@@ -149,12 +144,8 @@ class VersionList(Endpoint):
 
     @extend_schema(parameters=[ListQuery], responses=listed(shapes.VersionShape))
     def get(self, request: Request, slug: str) -> Response:
-        query = validated(ListQuery, request.query_params.dict())
         rows = self.target.versions.prefetch_related("rules")
-        page = paginate(
-            rows, cursor=cursor_of(query["cursor"]), size=query["page_size"], order=("-number",)
-        )
-        return Response(list_answer(request, page, shapes.show_version))
+        return self.page_of(request, rows, shapes.show_version, order=("-number",))
 
 
 def load_version(actor: Actor, slug: str, number: int) -> PolicyVersion:

@@ -11,8 +11,7 @@ from rest_framework.response import Response
 
 from apps.accounts.actor import Actor
 from apps.accounts.endpoint import Endpoint, document_of, known_only, validated
-from apps.base.keyset import paginate
-from apps.base.lists import ListQuery, cursor_of, list_answer
+from apps.base.lists import ListQuery
 from apps.base.problems import FieldError, Problem
 from apps.base.schema import listed, sent
 from apps.guardrails.contents import CONTENTS
@@ -170,15 +169,14 @@ class DecisionList(Endpoint):
     @extend_schema(parameters=[shapes.DecisionQuery], responses=listed(shapes.DecisionShape))
     def get(self, request: Request) -> Response:
         query = validated(shapes.DecisionQuery, request.query_params.dict())
-        page = paginate(
+        return self.page_of(
+            request,
             Decision.objects.visible_to(self.actor).narrowed(
                 **{name: query[name] for name in shapes.NARROWED}
             ),
-            cursor=cursor_of(query["cursor"]),
-            size=query["page_size"],
-            order=("-id",),
+            shapes.show_decision,
+            query=query,
         )
-        return Response(list_answer(request, page, shapes.show_decision))
 
 
 class DecisionDetail(Endpoint):
@@ -257,10 +255,7 @@ class IncidentList(Endpoint):
         rows = Incident.objects.visible_to(self.actor).select_related("policy")
         if query["status"]:
             rows = rows.filter(status=query["status"])
-        page = paginate(
-            rows, cursor=cursor_of(query["cursor"]), size=query["page_size"], order=("-id",)
-        )
-        return Response(list_answer(request, page, shapes.show_incident))
+        return self.page_of(request, rows, shapes.show_incident, query=query)
 
 
 class IncidentDetail(Endpoint):
@@ -288,13 +283,9 @@ class CanaryList(Endpoint):
 
     @extend_schema(parameters=[ListQuery], responses=listed(shapes.CanaryShape))
     def get(self, request: Request) -> Response:
-        query = validated(ListQuery, request.query_params.dict())
-        page = paginate(
-            Canary.objects.filter(workspace=self.actor.workspace),
-            cursor=cursor_of(query["cursor"]),
-            size=query["page_size"],
+        return self.page_of(
+            request, Canary.objects.filter(workspace=self.actor.workspace), shapes.show_canary
         )
-        return Response(list_answer(request, page, shapes.show_canary))
 
     @extend_schema(request=shapes.CanaryIn, responses={201: shapes.CanaryShape})
     def post(self, request: Request) -> Response:

@@ -8,9 +8,8 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts.endpoint import Endpoint, validated
-from apps.base.keyset import paginate
-from apps.base.lists import ListQuery, cursor_of, list_answer
+from apps.accounts.endpoint import Endpoint
+from apps.base.lists import ListQuery
 from apps.base.schema import listed
 from apps.policies.permissions import load_policy
 from apps.training import runs
@@ -27,12 +26,10 @@ class RunList(Endpoint):
 
     @extend_schema(parameters=[ListQuery], responses=listed(shapes.RunShape))
     def get(self, request: Request, slug: str) -> Response:
-        query = validated(ListQuery, request.query_params.dict())
         rows = TrainingRun.objects.filter(policy=self.target).select_related(
             "policy", "model_version", "dataset"
         )
-        page = paginate(rows, cursor=cursor_of(query["cursor"]), size=query["page_size"])
-        return Response(list_answer(request, page, shapes.show_run))
+        return self.page_of(request, rows, shapes.show_run)
 
     @extend_schema(request=None, responses={202: shapes.RunShape})
     def post(self, request: Request, slug: str) -> Response:

@@ -289,86 +289,11 @@ def _card_places(digits: Digits) -> Iterator[tuple[int, int]]:
 
 _BETWEEN = r"[ \t.\-\x{2010}-\x{2014}]?"
 _NOTHING_BETWEEN = dict.fromkeys(map(ord, " \t.-\u2010\u2011\u2012\u2013\u2014"))
-_IBAN_COUNTRIES = [
-    "AD",
-    "AE",
-    "AL",
-    "AT",
-    "AZ",
-    "BA",
-    "BE",
-    "BG",
-    "BH",
-    "BR",
-    "BY",
-    "CH",
-    "CR",
-    "CY",
-    "CZ",
-    "DE",
-    "DK",
-    "DO",
-    "EE",
-    "EG",
-    "ES",
-    "FI",
-    "FO",
-    "FR",
-    "GB",
-    "GE",
-    "GI",
-    "GL",
-    "GR",
-    "GT",
-    "HR",
-    "HU",
-    "IE",
-    "IL",
-    "IQ",
-    "IS",
-    "IT",
-    "JO",
-    "KW",
-    "KZ",
-    "LB",
-    "LC",
-    "LI",
-    "LT",
-    "LU",
-    "LV",
-    "LY",
-    "MC",
-    "MD",
-    "ME",
-    "MK",
-    "MR",
-    "MT",
-    "MU",
-    "NL",
-    "NO",
-    "PK",
-    "PL",
-    "PS",
-    "PT",
-    "QA",
-    "RO",
-    "RS",
-    "SA",
-    "SC",
-    "SE",
-    "SI",
-    "SK",
-    "SM",
-    "ST",
-    "SV",
-    "TL",
-    "TN",
-    "TR",
-    "UA",
-    "VA",
-    "VG",
-    "XK",
-]
+_IBAN_COUNTRIES = (
+    "AD AE AL AT AZ BA BE BG BH BR BY CH CR CY CZ DE DK DO EE EG ES FI FO FR GB GE GI GL GR GT HR "
+    "HU IE IL IQ IS IT JO KW KZ LB LC LI LT LU LV LY MC MD ME MK MR MT MU NL NO PK PL PS PT QA RO "
+    "RS SA SC SE SI SK SM ST SV TL TN TR UA VA VG XK"
+)
 _STRUCTURE = compiled(r"(\d+)!([nac])")
 _CHARACTERS = {"n": r"\d", "a": "[A-Z]", "c": r"[A-Z\d]"}
 
@@ -376,7 +301,7 @@ _CHARACTERS = {"n": r"\d", "a": "[A-Z]", "c": r"[A-Z\d]"}
 @cache
 def _iban_pattern() -> Any:
     """One pattern for the IBANs of all countries, from the registry of the library."""
-    countries = "|".join(_iban_of(country) for country in _IBAN_COUNTRIES)
+    countries = "|".join(_iban_of(country) for country in _IBAN_COUNTRIES.split())
     return compiled(rf"\b(?:{countries})\b", ignore_case=True)
 
 
@@ -475,18 +400,9 @@ _PHONE_GROUPS = 7
 _LONE = 4
 _NORTH_AMERICA = 1
 _NONE = "-"
-_TYPES = [
-    "fixed_line",
-    "mobile",
-    "toll_free",
-    "premium_rate",
-    "shared_cost",
-    "personal_number",
-    "voip",
-    "pager",
-    "uan",
-    "voicemail",
-]
+_TYPES = (
+    "fixed_line mobile toll_free premium_rate shared_cost personal_number voip pager uan voicemail"
+)
 _NOT_PHONES = compiled(
     r"(?:19|20)\d\d[-/. ]\d\d?[-/. ]\d\d?(?:\D|$)"  # 2030-01-31 12
     r"|\d\d?[-/.]\d\d?[-/.](?:19|20)\d\d(?:\D|$)"  # 31.01.2030 12
@@ -512,7 +428,7 @@ def _patterns_of(code: int, regions: tuple[str, ...]) -> set[str]:
             if region == "001"
             else PhoneMetadata.metadata_for_region(region)
         )
-        described = (getattr(metadata, one) for one in _TYPES)
+        described = (getattr(metadata, one) for one in _TYPES.split())
         patterns |= {one.national_number_pattern for one in described if one is not None}
     return {pattern for pattern in patterns if pattern}
 
