@@ -160,7 +160,7 @@ def test_the_words_behind_an_iban_are_not_part_of_it() -> None:
 
 
 def test_it_knows_every_country_of_the_registry() -> None:
-    for country in pii._IBAN_COUNTRIES:
+    for country in pii._IBAN_COUNTRIES.split():
         assert iban._ibandb.info(country)[0][1]
 
 
