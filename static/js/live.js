@@ -209,10 +209,33 @@ document.addEventListener("click", (event) => {
   }
 });
 
+/* --- tables on a small screen --------------------------------------------------------------- */
+
+const ROLES = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TD: "cell" };
+
+// There a row is a block that names its cells (components.css). A table that is laid out as blocks
+// is none to a screen reader unless it says what it is.
+function nameCells(place) {
+  for (const table of place.querySelectorAll(".table")) {
+    const heads = [...(table.tHead?.rows[0]?.cells ?? [])].map(text);
+    for (const part of [table, ...table.querySelectorAll("thead, tbody, tr, td")]) {
+      part.setAttribute("role", ROLES[part.tagName]);
+    }
+    for (const head of table.querySelectorAll("th")) {
+      head.setAttribute("role", head.scope === "row" ? "rowheader" : "columnheader");
+    }
+    for (const cell of table.querySelectorAll("tbody td")) {
+      cell.dataset.label = cell.colSpan > 1 ? "" : heads[cell.cellIndex] ?? "";
+    }
+  }
+}
+
 /* --- htmx ----------------------------------------------------------------------------------- */
 
 function refresh(event) {
-  tellTimes(event.target instanceof Element ? event.target.parentElement ?? document : document);
+  const place = event.target instanceof Element ? event.target.parentElement ?? document : document;
+  tellTimes(place);
+  nameCells(place);
   observe(true);
 }
 
@@ -237,6 +260,7 @@ async function follow() {
       if (plots(part) && plots(part) === plots(now)) continue;
       part.replaceChildren(...now.childNodes);
       tellTimes(part);
+      nameCells(part);
     }
     document.dispatchEvent(new CustomEvent("parapet:followed", { detail: page }));
   } catch {
@@ -299,6 +323,7 @@ for (const link of document.querySelectorAll(".tabs > [aria-current], .topbar-na
   row.scrollLeft = link.offsetLeft - row.offsetLeft - (row.clientWidth - link.offsetWidth) / 2;
 }
 
+nameCells(document);
 observe(false);
 tellTimes();
 setInterval(() => tellTimes(), 30_000);
