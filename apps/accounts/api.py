@@ -16,33 +16,26 @@ from apps.accounts import serializers as shapes
 from apps.accounts.actor import Actor
 from apps.accounts.endpoint import Endpoint, validated
 from apps.accounts.models import ApiToken, Membership, Role
+from apps.base.found import the_one
 from apps.base.lists import ListQuery
-from apps.base.problems import Forbidden, NotFound
+from apps.base.problems import Forbidden
 from apps.base.schema import listed
 
 
 def load_member(actor: Actor, member: UUID) -> Membership:
     """A membership of the actor's workspace."""
-    found = (
-        Membership.objects.select_related("user")
-        .filter(pk=member, workspace=actor.workspace)
-        .first()
+    return the_one(
+        Membership.objects.select_related("user").filter(pk=member, workspace=actor.workspace)
     )
-    if found is None:
-        raise NotFound
-    return found
 
 
 def load_token(actor: Actor, token: UUID) -> ApiToken:
     """A token of the actor's workspace."""
-    found = (
-        ApiToken.objects.select_related("membership__user")
-        .filter(pk=token, membership__workspace=actor.workspace)
-        .first()
+    return the_one(
+        ApiToken.objects.select_related("membership__user").filter(
+            pk=token, membership__workspace=actor.workspace
+        )
     )
-    if found is None:
-        raise NotFound
-    return found
 
 
 def _hold_role(actor: Actor, role: str) -> None:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from apps.accounts.actor import Actor
 from apps.accounts.permissions import permission
-from apps.base.problems import NotFound
+from apps.base.found import the_one
 from apps.corpus.models import Import, PolicyExample
 from apps.policies.permissions import has_role, is_owner, load_policy, owns_some_role
 
@@ -24,14 +24,11 @@ permission("imports.change", scope="ingest", rule=lambda actor, job: is_owner(ac
 
 def load_import(actor: Actor, import_id: UUID) -> Import:
     """An import into a policy the actor can see."""
-    job = (
+    job = the_one(
         Import.objects.visible_to(actor)
         .select_related("policy", "source", "workspace")
         .filter(pk=import_id)
-        .first()
     )
-    if job is None:
-        raise NotFound
     job.policy = load_policy(actor, job.policy.slug)
     return job
 
@@ -39,12 +36,10 @@ def load_import(actor: Actor, import_id: UUID) -> Import:
 def load_policy_example(actor: Actor, slug: str, example: UUID) -> PolicyExample:
     """An example as one of the actor's policies has it."""
     policy = load_policy(actor, slug)
-    found = (
-        PolicyExample.objects.select_related("example", "source", "import_job")
-        .filter(policy=policy, example=example)
-        .first()
+    found = the_one(
+        PolicyExample.objects.select_related("example", "source", "import_job").filter(
+            policy=policy, example=example
+        )
     )
-    if found is None:
-        raise NotFound
     found.policy = policy
     return found

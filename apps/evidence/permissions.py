@@ -6,7 +6,7 @@ from uuid import UUID
 
 from apps.accounts.actor import Actor
 from apps.accounts.permissions import permission
-from apps.base.problems import NotFound
+from apps.base.found import the_one
 from apps.evidence.models import Evaluation, MustPassCase
 from apps.policies.permissions import is_owner, load_policy
 
@@ -16,13 +16,11 @@ permission("evaluation.view", scope="read", rule=lambda actor, found: is_owner(a
 
 def load_evaluation(actor: Actor, evaluation: UUID) -> Evaluation:
     """An evaluation of a policy the actor can see."""
-    found = (
-        Evaluation.objects.filter(pk=evaluation, policy__workspace=actor.workspace)
-        .select_related("policy", "model_version", "policy_version")
-        .first()
+    found = the_one(
+        Evaluation.objects.filter(pk=evaluation, policy__workspace=actor.workspace).select_related(
+            "policy", "model_version", "policy_version"
+        )
     )
-    if found is None:
-        raise NotFound
     found.policy = load_policy(actor, found.policy.slug)
     return found
 
@@ -37,8 +35,6 @@ permission(
 def load_case(actor: Actor, slug: str, case: UUID) -> MustPassCase:
     """A case of a policy the actor can see."""
     policy = load_policy(actor, slug)
-    found = MustPassCase.objects.filter(policy=policy, pk=case).first()
-    if found is None:
-        raise NotFound
+    found = the_one(MustPassCase.objects.filter(policy=policy, pk=case))
     found.policy = policy
     return found

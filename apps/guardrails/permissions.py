@@ -6,7 +6,7 @@ from uuid import UUID
 
 from apps.accounts.actor import Actor
 from apps.accounts.permissions import permission
-from apps.base.problems import NotFound
+from apps.base.found import the_one
 from apps.guardrails.models import ModelVersion, RuleException
 from apps.policies.permissions import is_owner, load_policy
 
@@ -31,13 +31,11 @@ permission(
 def load_model(actor: Actor, slug: str, number: int) -> ModelVersion:
     """A model version of a policy the actor can see; its policy carries the actor's role."""
     policy = load_policy(actor, slug)
-    found = (
-        ModelVersion.objects.filter(policy=policy, number=number)
-        .select_related("dataset", "policy_version")
-        .first()
+    found = the_one(
+        ModelVersion.objects.filter(policy=policy, number=number).select_related(
+            "dataset", "policy_version"
+        )
     )
-    if found is None:
-        raise NotFound
     found.policy = policy
     return found
 
@@ -45,8 +43,6 @@ def load_model(actor: Actor, slug: str, number: int) -> ModelVersion:
 def load_exception(actor: Actor, slug: str, exception: UUID) -> RuleException:
     """An exception of a policy the actor can see; its policy carries the actor's role."""
     policy = load_policy(actor, slug)
-    found = policy.exceptions.filter(pk=exception).first()
-    if found is None:
-        raise NotFound
+    found = the_one(policy.exceptions.filter(pk=exception))
     found.policy = policy
     return found

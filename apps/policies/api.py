@@ -13,6 +13,7 @@ from apps.accounts.actor import Actor
 from apps.accounts.endpoint import Endpoint, validated
 from apps.accounts.models import Membership
 from apps.accounts.permissions import require
+from apps.base.found import the_one
 from apps.base.lists import (
     ListQuery,
     if_match,
@@ -151,9 +152,7 @@ class VersionList(Endpoint):
 def load_version(actor: Actor, slug: str, number: int) -> PolicyVersion:
     """A published version of a policy the actor can see; its policy carries the actor's role."""
     policy = load_policy(actor, slug)
-    version = policy.versions.filter(number=number).first()
-    if version is None:
-        raise NotFound
+    version = the_one(policy.versions.filter(number=number))
     version.policy = policy
     return version
 

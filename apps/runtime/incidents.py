@@ -33,6 +33,7 @@ from apps.runtime.models import Decision, Feedback, Incident
 
 SOURCE = "feedback"
 Status = Incident.Status
+ACTS = ("make_case", "verify", "dismiss")
 _WAITING = (Status.OPEN, Status.REPRODUCED)
 _BY_LABEL = "a label: nothing was wrong"
 _EXPECTED = {
@@ -330,7 +331,7 @@ def dismiss(actor: Actor, *, incident: Incident, why: str) -> None:
 
 
 def move(actor: Actor, *, incident: Incident, act: str, why: str = "") -> None:
-    """One of the acts by its name: make_case, verify, dismiss."""
+    """One of ACTS by its name."""
     if act == "make_case":
         make_case(actor, incident=incident, why=why or incident.note)
     elif act == "verify":

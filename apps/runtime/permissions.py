@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 
 from apps.accounts.actor import Actor
 from apps.accounts.permissions import is_admin, permission
+from apps.base.found import the_one
 from apps.base.problems import NotFound
 from apps.policies.permissions import is_owner, load_policy, owns_some_role
 from apps.runtime.models import Canary, Decision, Incident
@@ -68,14 +69,11 @@ permission("traffic.view", scope="read", rule=is_admin)
 
 def load_incident(actor: Actor, incident: UUID) -> Incident:
     """An incident of a policy the actor owns, or a canary's for an admin."""
-    found = (
+    found = the_one(
         Incident.objects.visible_to(actor)
         .filter(pk=incident)
         .select_related("policy", "policy_example", "case", "workspace")
-        .first()
     )
-    if found is None:
-        raise NotFound
     if found.policy is not None:
         found.policy = load_policy(actor, found.policy.slug)
     return found
@@ -83,7 +81,4 @@ def load_incident(actor: Actor, incident: UUID) -> Incident:
 
 def load_canary(actor: Actor, canary: UUID) -> Canary:
     """A canary of the actor's workspace."""
-    found = Canary.objects.filter(workspace=actor.workspace, pk=canary).first()
-    if found is None:
-        raise NotFound
-    return found
+    return the_one(Canary.objects.filter(workspace=actor.workspace, pk=canary))

@@ -13,6 +13,7 @@ from apps.guardrails.content_serializers import ContentIn
 from apps.policies.serializers import WholeTextField
 from apps.policies.specification import ACTIONS, STAGES
 from apps.runtime.checking import STAGE, Checked
+from apps.runtime.incidents import ACTS as INCIDENT_ACTS
 from apps.runtime.models import Canary, Decision, Feedback, Incident, KillSwitch
 from apps.runtime.replaying import Replay
 from apps.runtime.traffic import Summary
@@ -253,7 +254,7 @@ class IncidentQuery(ListQuery):
 
 
 class IncidentPatch(serializers.Serializer):
-    act = serializers.ChoiceField(choices=["make_case", "verify", "dismiss"])
+    act = serializers.ChoiceField(choices=INCIDENT_ACTS)
     why = WholeTextField(required=False, default="", max_length=2000)
 
 

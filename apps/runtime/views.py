@@ -33,7 +33,6 @@ from apps.runtime.permissions import load_canary, load_decision, load_incident
 from apps.runtime.texts import kept_content
 
 _SAID = 50
-_ACTS = ("make_case", "verify", "dismiss")
 _LIFE = ("open", "reproduced", "labelled", "case", "fixed", "verified")
 
 
@@ -194,7 +193,7 @@ def move_incident(request: HttpRequest, found: Incident) -> HttpResponseBase:
     """Make its case, verify that it is fixed, or dismiss it."""
     act = request.POST.get("act", "")
     try:
-        if act not in _ACTS or found.policy is None:
+        if act not in incidents.ACTS or found.policy is None:
             raise Problem("There is no such act for this incident.")
         incidents.move(viewer(request), incident=found, act=act, why=_text(request, "why"))
     except Problem as problem:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from apps.accounts.actor import Actor
 from apps.accounts.permissions import is_admin, permission
-from apps.base.problems import NotFound
+from apps.base.found import the_one
 from apps.policies.permissions import is_owner, load_policy, owns_some_role
 from apps.training.models import TrainingRun
 
@@ -19,13 +19,10 @@ permission("system.view", scope="admin", rule=is_admin)
 
 def load_run(actor: Actor, run: UUID) -> TrainingRun:
     """A run of a policy the actor can see."""
-    found = (
+    found = the_one(
         TrainingRun.objects.visible_to(actor)
         .select_related("policy", "model_version", "dataset", "requested_by__user")
         .filter(pk=run)
-        .first()
     )
-    if found is None:
-        raise NotFound
     found.policy = load_policy(actor, found.policy.slug)
     return found
