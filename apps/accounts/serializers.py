@@ -10,6 +10,7 @@ from apps.accounts.actor import SCOPES
 from apps.accounts.models import CHECKS_PER_SECOND, ApiToken, AuditEntry, Membership, Role
 from apps.accounts.tokens import DEFAULT_DAYS
 from apps.base.lists import ListQuery
+from apps.base.schema import shown
 
 
 class MemberIn(serializers.Serializer):
@@ -95,12 +96,4 @@ def show_token(token: ApiToken) -> dict[str, Any]:
 
 
 def show_entry(entry: AuditEntry) -> dict[str, Any]:
-    return {
-        "sequence": entry.sequence,
-        "at": entry.at,
-        "actor": entry.actor,
-        "action": entry.action,
-        "target": entry.target,
-        "data": entry.data,
-        "hash": bytes(entry.hash).hex(),
-    }
+    return shown(AuditShape, entry, hash=bytes(entry.hash).hex())

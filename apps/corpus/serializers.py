@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 from apps.base.jobs import Status
 from apps.base.lists import ListQuery
+from apps.base.schema import shown
 from apps.corpus.models import Import, RejectedRow, Source
 
 # what the API says of an import's states
@@ -87,30 +88,17 @@ class ExampleShape(serializers.Serializer):
 
 
 def show_source(source: Source) -> dict[str, Any]:
-    return {
-        "name": source.name,
-        "licence": source.licence,
-        "may_train": source.may_train,
-        "created_at": source.created_at,
-    }
+    return shown(SourceShape, source)
 
 
 def show_import(job: Import) -> dict[str, Any]:
-    return {
-        "id": job.pk,
-        "status": IMPORT_STATUS.get(Status(job.status), job.status),
-        "policy": job.policy.slug,
-        "source": job.source.name if job.source else "",
-        "file_name": job.file_name,
-        "progress": job.progress,
-        "rows": job.rows,
-        "new": job.new,
-        "duplicates": job.duplicates,
-        "rejected": job.rejected,
-        "reason": job.reason,
-        "created_at": job.created_at,
-        "finished_at": job.finished_at,
-    }
+    return shown(
+        ImportShape,
+        job,
+        status=IMPORT_STATUS.get(Status(job.status), job.status),
+        policy=job.policy.slug,
+        source=job.source.name if job.source else "",
+    )
 
 
 def show_rejected(row: RejectedRow) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.base.lists import ListQuery
+from apps.base.schema import shown
 from apps.evidence.cases import CaseResult
 from apps.evidence.effects import Effect
 from apps.evidence.models import Evaluation, MustPassCase
@@ -139,29 +140,21 @@ class EffectShape(serializers.Serializer):
 
 
 def show_case(case: MustPassCase, result: CaseResult | None) -> dict[str, Any]:
-    return {
-        "id": case.pk,
-        "text": case.text,
-        "expected": case.expected,
-        "why": case.why,
-        "made_by": case.made_by,
-        "made_at": case.made_at,
-        "withdrawn_at": case.withdrawn_at,
-        "passes": result.passes if result else None,
-        "found_by": list(result.found_by) if result else [],
-    }
+    return shown(
+        CaseShape,
+        case,
+        passes=result.passes if result else None,
+        found_by=list(result.found_by) if result else [],
+    )
 
 
 def show_effect(effect: Effect) -> dict[str, Any]:
-    return {
-        "counted": effect.counted,
-        "left": effect.left,
-        "undecided": effect.undecided,
-        "before": effect.before.as_dict() if effect.before else None,
-        "after": effect.after.as_dict() if effect.after else None,
-        "better": effect.better,
-        "worse": effect.worse,
-        "flips": [
+    return shown(
+        EffectShape,
+        effect,
+        before=effect.before.as_dict() if effect.before else None,
+        after=effect.after.as_dict() if effect.after else None,
+        flips=[
             {
                 "example": flip.example,
                 "label": "violates" if flip.violates else "complies",
@@ -170,8 +163,8 @@ def show_effect(effect: Effect) -> dict[str, Any]:
             }
             for flip in effect.flips
         ],
-        "remote_left_out": effect.remote,
-    }
+        remote_left_out=effect.remote,
+    )
 
 
 _NOTHING = {"value": None, "low": None, "high": None, "n": 0, "needed": 10}
@@ -198,33 +191,14 @@ def show_metrics(
 
 
 def show_evaluation(evaluation: Evaluation) -> dict[str, Any]:
-    return {
-        "id": evaluation.pk,
-        "policy": evaluation.policy.slug,
-        "policy_version": evaluation.policy_version.number,
-        "model_version": evaluation.model_version.number,
-        "threshold": evaluation.threshold,
-        "watermark": evaluation.watermark,
-        "imported_until": evaluation.imported_until,
-        "counted": evaluation.counted,
-        "unresolved": evaluation.unresolved,
-        "unsure": evaluation.unsure,
-        "under_older_versions": evaluation.under_older_versions,
-        "figures": evaluation.figures,
-        "previous": evaluation.previous,
-        "bounds": evaluation.bounds,
-        "curve": evaluation.curve,
-        "histogram": evaluation.histogram,
-        "created_at": evaluation.created_at,
-    }
+    return shown(
+        EvaluationShape,
+        evaluation,
+        policy=evaluation.policy.slug,
+        policy_version=evaluation.policy_version.number,
+        model_version=evaluation.model_version.number,
+    )
 
 
 def show_item(item: Item) -> dict[str, Any]:
-    return {
-        "example": item.example,
-        "external_id": item.external_id,
-        "label": item.label,
-        "score": item.score,
-        "flagged": item.flagged,
-        "weight": item.weight,
-    }
+    return shown(ItemShape, item)

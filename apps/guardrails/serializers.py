@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.base.lists import ListQuery
+from apps.base.schema import shown
 from apps.corpus.models import PolicyExample, Side
 from apps.guardrails.checks.interface import Kind
 from apps.guardrails.content_serializers import ContentIn
@@ -151,12 +152,10 @@ class ExceptionShape(serializers.Serializer):
 
 
 def show_kind(kind: Kind) -> dict[str, Any]:
-    return {
-        "name": kind.name,
-        "title": kind.title,
-        "about": kind.about,
-        "remote": kind.remote,
-        "fields": [
+    return shown(
+        KindShape,
+        kind,
+        fields=[
             {
                 "name": one.name,
                 "kind": one.kind,
@@ -167,58 +166,29 @@ def show_kind(kind: Kind) -> dict[str, Any]:
             }
             for one in kind.fields
         ],
-    }
+    )
 
 
 def show_guardrail_version(version: GuardrailVersion) -> dict[str, Any]:
-    return {
-        "version": version.number,
-        "content": version.content,
-        "note": version.note,
-        "written_by": version.written_by,
-        "published_by": version.published_by,
-        "published_at": version.published_at,
-    }
+    return shown(GuardrailVersionShape, version, version=version.number)
 
 
 def show_exception(row: RuleException) -> dict[str, Any]:
-    return {
-        "id": row.pk,
-        "rule": row.rule,
-        "phrase": row.phrase,
-        "whole_text": row.text_hash is not None,
-        "reason": row.reason,
-        "made_by": row.made_by,
-        "made_at": row.made_at,
-        "expires_at": row.expires_at,
-        "ended_at": row.ended_at,
-    }
+    return shown(ExceptionShape, row, whole_text=row.text_hash is not None)
 
 
 def show_model(version: ModelVersion) -> dict[str, Any]:
-    return {
-        "id": version.pk,
-        "version": version.number,
-        "status": version.status,
-        "policy_version": version.policy_version.number,
-        "dataset": version.dataset.content_hash,
-        "labels": {
+    return shown(
+        ModelShape,
+        version,
+        version=version.number,
+        policy_version=version.policy_version.number,
+        dataset=version.dataset.content_hash,
+        labels={
             "violates": version.dataset.violates,
             "complies": version.dataset.complies,
         },
-        "recipe": version.recipe,
-        "libraries": version.libraries,
-        "seed": version.seed,
-        "threshold": version.threshold,
-        "threshold_rule": version.threshold_rule,
-        "threshold_note": version.threshold_note,
-        "threshold_provisional": version.threshold_provisional,
-        "report": version.report,
-        "sha256": version.sha256,
-        "size": version.size,
-        "created_at": version.created_at,
-        "live_since": version.live_since,
-    }
+    )
 
 
 def show_example(

@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.base.lists import ListQuery
+from apps.base.schema import shown
 from apps.labeling.labels import number_of, rules_of
 from apps.labeling.models import Label
 from apps.labeling.queue import Item
@@ -97,18 +98,12 @@ def show_item(item: Item) -> dict[str, Any]:
 
 
 def show_label(label: Label) -> dict[str, Any]:
-    return {
-        "id": label.pk,
-        "sequence": label.sequence,
-        "example": label.policy_example.example_id,
-        "external_id": label.policy_example.external_id,
-        "annotator": label.annotator.user.email,
-        "policy_version": number_of(label.policy_version_id),
-        "verdict": label.verdict,
-        "rules": label.rules,
-        "severity": label.severity,
-        "rationale": label.rationale,
-        "seconds": label.seconds,
-        "supersedes": label.supersedes_id,
-        "created_at": label.created_at,
-    }
+    return shown(
+        LabelShape,
+        label,
+        example=label.policy_example.example_id,
+        external_id=label.policy_example.external_id,
+        annotator=label.annotator.user.email,
+        policy_version=number_of(label.policy_version_id),
+        supersedes=label.supersedes_id,
+    )

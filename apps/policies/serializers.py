@@ -7,6 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from apps.base.schema import shown
 from apps.policies.differences import Change
 from apps.policies.models import Policy, PolicyDraft, PolicyRole, PolicyVersion
 from apps.policies.services import SETTINGS, TARGETS
@@ -170,26 +171,20 @@ class MappingShape(serializers.Serializer):
 
 
 def show_taxonomy(taxonomy: Categories) -> dict[str, Any]:
-    return {
-        "slug": taxonomy.slug,
-        "name": taxonomy.name,
-        "built_in": taxonomy.built_in,
-        "categories": [vars(category) for category in taxonomy.categories],
-    }
+    return shown(
+        TaxonomyShape, taxonomy, categories=[vars(category) for category in taxonomy.categories]
+    )
 
 
 def show_policy(policy: Policy) -> dict[str, Any]:
-    return {
-        "slug": policy.slug,
-        "name": policy.name,
-        "status": policy.status,
-        "version": policy.current_version.number if policy.current_version else None,
-        "targets": {name: getattr(policy, f"target_{name}") for name in TARGETS},
-        "settings": {name: getattr(policy, name) for name in SETTINGS},
-        "categories": policy.categories,
-        "role": policy.own_role,
-        "created_at": policy.created_at,
-    }
+    return shown(
+        PolicyShape,
+        policy,
+        version=policy.current_version.number if policy.current_version else None,
+        targets={name: getattr(policy, f"target_{name}") for name in TARGETS},
+        settings={name: getattr(policy, name) for name in SETTINGS},
+        role=policy.own_role,
+    )
 
 
 def show_draft(draft: PolicyDraft) -> dict[str, Any]:
@@ -207,12 +202,7 @@ def show_version(version: PolicyVersion) -> dict[str, Any]:
 
 
 def show_change(change: Change) -> dict[str, Any]:
-    return {
-        "kind": change.kind,
-        "where": change.where,
-        "before": change.before,
-        "after": change.after,
-    }
+    return shown(ChangeShape, change)
 
 
 def show_role(role: PolicyRole) -> dict[str, Any]:

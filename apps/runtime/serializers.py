@@ -9,6 +9,7 @@ from rest_framework import serializers
 from apps.accounts.endpoint import validated
 from apps.base.lists import ListQuery
 from apps.base.problems import Problem
+from apps.base.schema import shown
 from apps.guardrails.content_serializers import ContentIn
 from apps.policies.serializers import WholeTextField
 from apps.policies.specification import ACTIONS, STAGES
@@ -344,20 +345,12 @@ def show_replay(replay: Replay) -> dict[str, Any]:
 
 
 def show_incident(incident: Incident) -> dict[str, Any]:
-    return {
-        "id": incident.pk,
-        "policy": incident.policy.slug if incident.policy else None,
-        "status": incident.status,
-        "expected": incident.expected,
-        "text": incident.text,
-        "facts": incident.facts,
-        "note": incident.note,
-        "decision": incident.decision,
-        "case": incident.case_id,
-        "fixed_by": incident.fixed_by,
-        "opened_by": incident.opened_by,
-        "opened_at": incident.opened_at,
-    }
+    return shown(
+        IncidentShape,
+        incident,
+        policy=incident.policy.slug if incident.policy else None,
+        case=incident.case_id,
+    )
 
 
 def show_opened(incident: Incident) -> dict[str, Any]:
@@ -367,25 +360,11 @@ def show_opened(incident: Incident) -> dict[str, Any]:
 
 
 def show_canary(canary: Canary) -> dict[str, Any]:
-    return {
-        "id": canary.pk,
-        "stage": canary.stage,
-        "text": canary.text,
-        "expected": canary.expected,
-        "last_at": canary.last_at,
-        "last_action": canary.last_action,
-        "last_problem": canary.last_problem,
-        "failing_since": canary.failing_since,
-    }
+    return shown(CanaryShape, canary)
 
 
 def show_kill_switch(switch: KillSwitch) -> dict[str, Any]:
-    return {
-        "on": switch.on,
-        "reason": switch.reason,
-        "changed_by": switch.changed_by,
-        "changed_at": switch.changed_at,
-    }
+    return shown(KillSwitchShape, switch)
 
 
 def show_traffic(found: Summary) -> dict[str, Any]:

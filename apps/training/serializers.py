@@ -6,6 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from apps.base.schema import shown
 from apps.training.models import TrainingRun
 
 
@@ -33,18 +34,10 @@ class RunShape(serializers.Serializer):
 
 
 def show_run(run: TrainingRun) -> dict[str, Any]:
-    return {
-        "id": run.pk,
-        "policy": run.policy.slug,
-        "status": run.status,
-        "trigger": run.trigger,
-        "progress": run.progress,
-        "step": run.step,
-        "log": run.log,
-        "reason": run.reason,
-        "model_version": run.model_version.number if run.model_version else None,
-        "dataset": run.dataset.content_hash if run.dataset else None,
-        "created_at": run.created_at,
-        "started_at": run.started_at,
-        "finished_at": run.finished_at,
-    }
+    return shown(
+        RunShape,
+        run,
+        policy=run.policy.slug,
+        model_version=run.model_version.number if run.model_version else None,
+        dataset=run.dataset.content_hash if run.dataset else None,
+    )
