@@ -131,6 +131,7 @@ def feedback(request: HttpRequest, found: Decision) -> HttpResponseBase:
             "decision": found,
             "policies": _by_policy(found.receipt),
             "kept": kept_content(viewer(request).workspace, found.pk) is not None,
+            "seen": _seen(viewer(request), found),
             "shapes": CONTENTS,
             "shape": request.POST.get("shape", "text"),
             "given": request.POST,

@@ -988,6 +988,7 @@ def test_a_miss_in_messages_is_reported_from_the_playground(space: Space) -> Non
     refused = client.post(place, fields)
     assert refused.status_code == 400
     assert "2 texts were judged; say which one" in refused.content.decode()
+    assert "No enforced policy found anything." in refused.content.decode()
     answer = client.post(place, {**fields, "text_number": "2"})
     assert answer["Location"].startswith("/incidents/")
     assert Incident.objects.get().text == "Swallow it."
