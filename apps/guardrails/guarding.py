@@ -84,8 +84,9 @@ class Guardrail:
         Advisory checks are told only, and what allows does not vote on what to disallow.
         """
         texts = max((len(one.scores) for one in heard.values()), default=1) or 1
-        votes = [_votes(check, heard.get(check.key, Heard()), texts) for check in self._voters]
-        return combine_texts(self.gate, list(zip(*votes, strict=True)) or [()])
+        said = [(check, heard.get(check.key, _SILENT)) for check in self._voters]
+        votes = [tuple([_vote(*one, place) for one in said]) for place in range(texts)]
+        return combine_texts(self.gate, votes)
 
     def found_by(self, heard: Mapping[str, Heard]) -> tuple[str, ...]:
         """The keys of the voting checks that found something."""
@@ -119,6 +120,9 @@ class Heard(NamedTuple):
     partly: str = ""
     usage: Usage = UNUSED
     scores: tuple[float | None, ...] = ()
+
+
+_SILENT = Heard()
 
 
 def score_all(panel: Panel | None, subjects: Sequence[Subject]) -> list[Subject]:
@@ -220,8 +224,7 @@ def _excepted(
     return check.evaluate(without)
 
 
-def _votes(check: Check, heard: Heard, texts: int) -> list[Vote]:
-    """Its vote on each text; None where it failed or was not asked yet."""
-    found = {place for place, _ in heard.places}
-    scores = heard.scores or (heard.score,) * texts
-    return [Vote(score, place in found, check.weight) for place, score in enumerate(scores)]
+def _vote(check: Check, heard: Heard, place: int) -> Vote:
+    """Its vote on a text; None where it failed or was not asked yet."""
+    score = heard.scores[place] if heard.scores else heard.score
+    return Vote(score, score is not None and score >= check.threshold, check.weight)
