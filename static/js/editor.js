@@ -1,6 +1,8 @@
 // The policy editor: rules and examples are added, moved and removed in place; every change is
 // saved by the form's own htmx trigger ("parapet:changed"). Without this file the form still works.
 
+import { toast } from "./live.js";
+
 const form = document.querySelector("[data-editor]");
 
 function changed() {
@@ -13,10 +15,27 @@ function reveal(part) {
   }
 }
 
+let highest = -1; // of all numbers that rules had here, those that were removed too
+
 // a fresh number for a new rule, so that no two share their names
 function nextNumber() {
   const used = [...form.querySelectorAll("[data-rule]")].map((rule) => Number(rule.dataset.rule));
-  return Math.max(-1, ...used) + 1;
+  highest = Math.max(highest, ...used) + 1;
+  return highest;
+}
+
+function removeRule(rule) {
+  const [list, after] = [rule.parentElement, rule.nextElementSibling];
+  const neighbour = after ?? rule.previousElementSibling;
+  highest = Math.max(highest, Number(rule.dataset.rule));
+  rule.remove();
+  (neighbour?.querySelector("summary") ?? form.querySelector("[data-add-rule]")).focus();
+  changed();
+  toast("The rule is removed.", "", () => {
+    list.insertBefore(rule, after?.parentElement === list ? after : null);
+    rule.querySelector("summary").focus();
+    changed();
+  });
 }
 
 function renumber(element, from, to) {
@@ -129,12 +148,8 @@ if (form) {
       event.preventDefault();
       addRule();
     } else if (button.dataset.addExample !== undefined) addExample(button);
-    else if (button.dataset.removeRule !== undefined) {
-      const neighbour = rule.nextElementSibling ?? rule.previousElementSibling;
-      rule.remove();
-      (neighbour?.querySelector("summary") ?? form.querySelector("[data-add-rule]")).focus();
-      changed();
-    } else if (button.dataset.move) move(rule, button.dataset.move);
+    else if (button.dataset.removeRule !== undefined) removeRule(rule);
+    else if (button.dataset.move) move(rule, button.dataset.move);
   });
 }
 

@@ -103,8 +103,8 @@ function tellTimes(part = document) {
 
 /* --- toasts --------------------------------------------------------------------------------- */
 
-/** Show a sentence at the bottom right until it is closed. */
-export function toast(sentenceToShow, kind = "") {
+/** Show a sentence at the bottom right until it is closed; undo: takes back what it tells of. */
+export function toast(sentenceToShow, kind = "", undo = null) {
   const place = document.getElementById("toasts");
   if (!place) return;
   const box = document.createElement("div");
@@ -117,6 +117,15 @@ export function toast(sentenceToShow, kind = "") {
   close.textContent = "Close";
   close.addEventListener("click", () => box.remove());
   box.append(words, close);
+  if (undo) {
+    const back = close.cloneNode();
+    back.textContent = "Undo";
+    back.addEventListener("click", () => {
+      box.remove();
+      undo();
+    });
+    close.before(back);
+  }
   place.replaceChildren(box);
 }
 

@@ -97,6 +97,11 @@ def test_rules_move_and_go_by_buttons(visits: Visits, world: World) -> None:
     expect(rule(page, 0).get_by_label("Text").first).to_have_value("General facts.")
     rule(page, 0).get_by_role("button", name="Remove").click()
     expect(page.locator("#difference")).to_contain_text("Draft saved, revision 3")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#difference")).to_contain_text("Draft saved, revision 4")
+    expect(rule(page, 0).get_by_label("Text").first).to_have_value("General facts.")
+    rule(page, 0).get_by_role("button", name="Remove").click()
+    expect(page.locator("#difference")).to_contain_text("Draft saved, revision 5")
     page.reload()
     expect(page.locator("[data-rule]")).to_have_count(1)
 
