@@ -15,9 +15,17 @@ INVISIBLE = re.compile(
 _BLANK = re.compile(rf"(?:\s|{INVISIBLE.pattern})*")
 
 
+_TAGS = re.compile("[\U000e0020-\U000e007e]")
+
+
 def is_blank(text: str) -> bool:
     """Whether a reader sees nothing of it."""
     return _BLANK.fullmatch(text) is not None
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a model reads nothing in it either: tag characters are letters to it."""
+    return is_blank(text) and _TAGS.search(text) is None
 
 
 def is_invisible(character: str) -> bool:

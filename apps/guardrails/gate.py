@@ -36,12 +36,18 @@ class Gate:
 class Vote(NamedTuple):
     """One check's: its score in [0, 1], whether that is enough for it, and its weight (> 0).
 
-    `score` is None when the check failed.
+    `score` is None when the check failed, and the least it can be where it failed `partly`: on
+    some of the text.
     """
 
     score: float | None
     fired: bool = False
     weight: float = 1.0
+    partly: bool = False
+
+    @property
+    def known(self) -> bool:
+        return self.score is not None and not self.partly
 
 
 @dataclass(frozen=True)
@@ -94,12 +100,12 @@ class _Bounds(NamedTuple):
 def _bounds(gate: Gate, votes: Sequence[Vote]) -> _Bounds:
     if not votes:
         return _Bounds(0.0, 0.0, False, False)
-    if all(vote.score is not None for vote in votes):
+    if all(vote.known for vote in votes):
         score = _score(gate, votes)
         fires = _fires(gate, votes, score)
         return _Bounds(score, score, fires, fires)
     least = [vote if vote.score is not None else Vote(0.0, False, vote.weight) for vote in votes]
-    most = [vote if vote.score is not None else Vote(1.0, True, vote.weight) for vote in votes]
+    most = [vote if vote.known else Vote(1.0, True, vote.weight) for vote in votes]
     low, high = _score(gate, least), _score(gate, most)
     return _Bounds(low, high, _fires(gate, least, low), _fires(gate, most, high))
 

@@ -109,6 +109,7 @@ class Heard(NamedTuple):
         partly: what failed on some of the texts, where it found something in another.
         usage: of a remote check, over the texts.
         scores: of each text, None where it failed; () where all have `score`.
+        least: the places of the texts of which it looked at a part only: more may be there.
     """
 
     failed: str = ""
@@ -120,6 +121,7 @@ class Heard(NamedTuple):
     partly: str = ""
     usage: Usage = UNUSED
     scores: tuple[float | None, ...] = ()
+    least: tuple[int, ...] = ()
 
 
 _SILENT = Heard()
@@ -154,7 +156,8 @@ def look(
     if check.evaluate is None:
         return Heard(failed=check.problem)
     highest, turn, excepted, failed, usage = NOTHING, 0, False, "", UNUSED
-    places = []
+    places: list[tuple[int, tuple[Span, ...]]] = []
+    least: list[int] = []
     scores: list[float | None] = [None] * len(subjects)
     try:
         for place, subject in enumerate(subjects):
@@ -174,6 +177,8 @@ def look(
             if said.failed:
                 continue
             scores[place] = said.score
+            if said.partly:
+                least.append(place)
             if said.score >= check.threshold:
                 places.append((place, said.spans))
             if said.score > highest.score:
@@ -182,12 +187,18 @@ def look(
         failed = failed or "too_much_work"
     except Exception:  # whatever it is, its policy says that it failed
         failed = failed or f"{check.kind}_failed"
+    heard = Heard(usage=usage, scores=tuple(scores), least=tuple(least))
     if places:
-        told = highest.score, turn, tuple(places), highest.reason
-        return Heard("", *told, partly=failed, usage=usage, scores=tuple(scores))
+        return heard._replace(
+            score=highest.score,
+            turn=turn,
+            reason=highest.reason,
+            places=tuple(places),
+            partly=failed,
+        )
     if failed:
-        return Heard(failed=failed, usage=usage, scores=tuple(scores))
-    return Heard(score=highest.score, excepted=excepted, usage=usage, scores=tuple(scores))
+        return heard._replace(failed=failed)
+    return heard._replace(score=highest.score, excepted=excepted)
 
 
 def verdict_on(guardrail: Guardrail, subject: Subject, panel: Panel | None) -> Verdict:
@@ -227,4 +238,5 @@ def _excepted(
 def _vote(check: Check, heard: Heard, place: int) -> Vote:
     """Its vote on a text; None where it failed or was not asked yet."""
     score = heard.scores[place] if heard.scores else heard.score
-    return Vote(score, score is not None and score >= check.threshold, check.weight)
+    fired = score is not None and score >= check.threshold
+    return Vote(score, fired, check.weight, place in heard.least)

@@ -232,6 +232,7 @@ def _id(manifest: Mapping[str, Any]) -> str:
 
 def _renew(workspace: Workspace) -> _Kept:
     kept = _kept.get(workspace.pk)
+    sequence = kept.sequence if kept is not None else 0
     try:
         # whatever changes is in the audit trail: one number says that nothing did
         sequence = _sequence(workspace)
@@ -261,7 +262,7 @@ def _renew(workspace: Workspace) -> _Kept:
         if kept is None:
             raise
         logger.exception("bundle_not_built")
-        kept.refused, kept.built = True, time.monotonic()
+        kept.refused, kept.built, kept.sequence = True, time.monotonic(), sequence
     kept.looked = time.monotonic()
     _kept[workspace.pk] = kept
     return kept

@@ -22,7 +22,7 @@ from apps.accounts.audit import record
 from apps.accounts.models import Membership, Role
 from apps.accounts.tokens import issue_token
 from apps.base.gate import check_text
-from apps.base.invisible import is_blank
+from apps.base.invisible import says_nothing
 from apps.base.problems import FieldError, Problem
 from apps.guardrails.content_serializers import written
 from apps.policies.specification import ACTIONS, STAGES
@@ -47,8 +47,8 @@ def add_canary(actor: Actor, *, stage: str, text: str, expected: str) -> Canary:
         errors.append(FieldError("/stage", f"Stages are: {', '.join(STAGES)}."))
     if expected not in ACTIONS:
         errors.append(FieldError("/expected", f"Actions are: {', '.join(ACTIONS)}."))
-    if is_blank(text) or len(text) > 10_000:
-        errors.append(FieldError("/text", "1 to 10,000 characters that a reader sees."))
+    if says_nothing(text) or len(text) > 10_000:
+        errors.append(FieldError("/text", "1 to 10,000 characters that say something."))
     elif stage == "tool_call":
         try:
             _content(stage, text)
@@ -138,6 +138,9 @@ def _asking(canary: Canary) -> dict[str, Any] | str:
         return "PARAPET_URL is not set, so the site cannot be asked"
     try:
         content = _content(canary.stage, canary.text)
+    except Problem:  # of before calls were written as calls
+        content = {"text": canary.text}
+    try:
         key = _key(_sender(canary))
     except Problem as problem:
         return f"not sent: {problem.detail}"[:200]

@@ -9,13 +9,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from django.utils import timezone
-
 from apps.accounts.actor import Actor
 from apps.accounts.models import Workspace
 from apps.base.gate import check_text
 from apps.base.ids import uuid7
-from apps.base.invisible import is_blank
+from apps.base.invisible import says_nothing
 from apps.base.problems import FieldError, Problem
 from apps.guardrails.checks.interface import Subject
 from apps.guardrails.contents import CONTENTS, subjects_of
@@ -23,6 +21,7 @@ from apps.runtime import bundles, texts
 from apps.runtime.judgement import Judgement
 from apps.runtime.judging import Bundle, judge
 from apps.runtime.models import Decision, DecisionText
+from apps.runtime.partitions import moment_of
 from apps.runtime.recording import recorder, text_hash
 
 STAGE = "moderation"
@@ -106,10 +105,11 @@ def check_with(
     judgement = judge(bundle, stage=stage, subjects=subjects, rollout_key=key)
     if served.stale:
         judgement = replace(judgement, degraded=(*judgement.degraded, served.stale))
+    made = uuid7()
     decision = Decision(
-        id=uuid7(),
+        id=made,
         workspace_id=actor.workspace.pk,
-        at=timezone.now(),
+        at=moment_of(made),
         caller=actor.label,
         stage=stage,
         action=judgement.action,
@@ -148,7 +148,7 @@ def judged_subjects(
 
 
 def _check_texts(subjects: Sequence[Subject], name: str) -> None:
-    if all(is_blank(subject.text) for subject in subjects):
+    if all(says_nothing(subject.text) for subject in subjects):
         errors = [FieldError(f"/{name}", "Send some text.")]
         raise Problem("There is no text to judge.", errors=errors)
     for subject in subjects:

@@ -70,11 +70,17 @@ def give_feedback(
     wrong: list[tuple[Policy, Subject]] = []
     if verdict in _EXPECTED:
         subjects = _judged(actor, decision, content)
+        blocked = verdict == Feedback.Kind.WRONGLY_BLOCKED
         for one in _policies(actor, decision, verdict, policy):
-            place = _turn(decision, verdict, one.slug, len(subjects), turn)
-            if verdict == Feedback.Kind.WRONGLY_ALLOWED:
+            stopped = _stopped(decision, one.slug) if blocked else []
+            if stopped and turn is not None and turn not in stopped:
+                continue  # another policy stopped that one
+            place = _turn(len(subjects), stopped[0] if stopped and turn is None else turn)
+            if not blocked:
                 _refuse_what_was_found(decision, one.slug, place)
             wrong.append((one, subjects[place]))
+        if not wrong:
+            raise Problem("No policy stopped that text.", code="nothing_stopped")
     with transaction.atomic():
         feedback = Feedback.objects.create(
             workspace=actor.workspace,
@@ -380,18 +386,25 @@ def _judged(actor: Actor, decision: Decision, content: Mapping[str, Any] | None)
     return [subject.at(decision.stage) for subject in subjects]
 
 
-def _turn(decision: Decision, verdict: str, policy: str, texts: int, turn: int | None) -> int:
-    """The place of the text that a policy judged wrongly: the one named, stopped, or the only."""
+def _stopped(decision: Decision, policy: str) -> list[int]:
+    """The places of the texts that a policy stopped, where it can say; what decided comes first."""
+    places: list[int] = []
+    for reason in decision.reasons:
+        if reason["policy"] == policy and stands(reason) and reason["turn"] is not None:
+            places += [reason["turn"], *(place["turn"] for place in reason["places"])]
+    return places
+
+
+def _turn(texts: int, turn: int | None) -> int:
+    """The place of the text that was judged wrongly: the one that is named, or the only one."""
     if turn is None and texts == 1:
         return 0
-    if turn is None and verdict == Feedback.Kind.WRONGLY_BLOCKED:
-        found = [r for r in decision.reasons if r["policy"] == policy and stands(r)]
-        turn = next((r["turn"] for r in found if r["turn"] is not None), None)
     if turn is None or not 0 <= turn < texts:
         raise Problem(
-            f"{texts} texts were judged; say which one was judged wrongly.",
+            f"Of the texts that were judged ({texts}), say which one was judged wrongly.",
             code="turn_needed",
             errors=[FieldError("/turn", f"From 0, the first, to {texts - 1}.")],
+            extra={"texts": texts},
         )
     return turn
 

@@ -380,6 +380,13 @@ def _conclude(rounds: Sequence[_Round], subjects: Sequence[Subject]) -> Judgemen
     )
 
 
+def _of_turn(one: _Round, entry: Entry, turn: int) -> Entry:
+    """A line of the receipt for another text than the one that it tells most of."""
+    heard = one.heard.get(entry.check)  # a gate is not heard
+    score = heard.scores[turn] if heard is not None and heard.scores else entry.score
+    return entry._replace(turn=turn, score=score, reason="")
+
+
 def _gate_entry(one: _Round, verdict: gate.Verdict) -> Entry:
     """A gate that is more than "any of them" has a line of its own."""
     guard, rules = one.guard, one.guard.guardrail.gate
@@ -418,8 +425,9 @@ def _findings(one: _Round, verdict: gate.Verdict, entries: Sequence[Entry]) -> d
             places = tuple(place for place in entry.places if place[0] in verdict.turns)
             if not places:
                 continue
-            turn = entry.turn if entry.turn in verdict.turns else places[0][0]
-            entry = entry._replace(places=places, turn=turn)
+            entry = entry._replace(places=places)
+            if entry.turn not in verdict.turns:
+                entry = _of_turn(one, entry, places[0][0])
         finding = Finding(
             entry.policy, one.guard.level, side, entry.action, entry.check, entry.rule
         )

@@ -21,11 +21,11 @@ from apps.evidence.models import MustPassCase
 from apps.policies.models import Policy
 from apps.runtime.partitions import first_id
 
-_SAID = '((@.action != "" && @.advisory == false) || (@.status == "failed" && @.mode == "enforce"))'
+_SAID = '((@.action != "" && @.advisory == false) || @.status == "failed")'
 
 
 class _Said(models.Func):
-    """1 if, in a receipt, a check with a vote found something, or one failed that was to act.
+    """1 if, in a receipt, a check with a vote found something, or one failed.
 
     In these words, to the letter, it is the condition of the index `decision_said`; and a number,
     since PostgreSQL takes a third of all rows to fulfil a function that is true or false.
@@ -44,7 +44,7 @@ class _SaidBy(models.Func):
     function = "jsonb_path_exists"
     arg_joiner = (
         f""", '$[*] ? ({_SAID} && ($policy == "" || @.policy == $policy)"""
-        """ && ($mode == "" || @.mode == $mode))', """
+        """ && ($mode == "" || (@.mode == $mode && @.action != "")))', """
     )
     output_field = models.BooleanField()
 
@@ -67,7 +67,7 @@ class DecisionQuerySet(models.QuerySet["Decision"]):
         """Those of an action, of a stage, and of a policy; "" asks for none.
 
         Args:
-            policy: only those in which it found something, or failed where it was to act.
+            policy: only those in which it found something, or failed.
             since, until: only those made from the one moment on, and before the other.
             degraded: only those that were less than a whole judgement.
             shadow: only those in which it (or any) found something and did not act.

@@ -15,7 +15,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.base.invisible import is_blank
+from apps.base.invisible import says_nothing
 from apps.base.problems import FieldError, Problem
 from apps.base.schema import sent
 from apps.policies.taxonomies import BUILT_IN, translate
@@ -154,7 +154,7 @@ def _texts(given: Any) -> list[str]:
     if all(isinstance(row, Mapping) for row in rows):
         texts = ["\n".join(texts)]
     for place, text in enumerate(texts):
-        if is_blank(text):
+        if says_nothing(text):
             where = f" in input {place} (the first is 0)" if len(texts) > 1 else ""
             errors = [FieldError("/input", "Send some text.")]
             raise Problem(f"There is no text to judge{where}.", errors=errors)

@@ -37,12 +37,41 @@ def ensure(months: int = MONTHS_AHEAD) -> list[str]:
     return made
 
 
+def add_index(name: str, columns: str, where: str) -> None:
+    """Index the log month by month, so that no decision waits to be written; outside transactions.
+
+    What an interrupted build left is begun anew.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP INDEX IF EXISTS {name}")
+        cursor.execute(f"CREATE INDEX {name} ON ONLY runtime_decision ({columns}) WHERE {where}")
+        cursor.execute(
+            "SELECT inhrelid::regclass::text FROM pg_inherits"
+            " WHERE inhparent = 'runtime_decision'::regclass"
+        )
+        for (month,) in cursor.fetchall():
+            part = f"{month}_{name.removeprefix('decision_')}"
+            cursor.execute(f"SELECT EXISTS (SELECT FROM {month})")
+            there = cursor.fetchone() == (True,)
+            cursor.execute(f"DROP INDEX IF EXISTS {part}")
+            cursor.execute(
+                f"CREATE INDEX {'CONCURRENTLY' if there else ''} {part}"
+                f" ON {month} ({columns}) WHERE {where}"
+            )
+            cursor.execute(f"ALTER INDEX {name} ATTACH PARTITION {part}")
+
+
 def first_id(moment: datetime) -> UUID:
     """The smallest UUIDv7 of a moment: its first 48 bits are milliseconds since 1970.
 
     That of 1970 for whatever was before.
     """
     return UUID(int=max(int(moment.timestamp() * 1000), 0) << 80)
+
+
+def moment_of(key: UUID) -> datetime:
+    """When a UUIDv7 was made, to the millisecond."""
+    return datetime.fromtimestamp((key.int >> 80) / 1000, UTC)
 
 
 def _month(moment: datetime, ahead: int) -> datetime:

@@ -232,7 +232,7 @@ class DecisionQuery(ListQuery):
         max_length=60,
         required=False,
         default="",
-        help_text="One that found something, or failed where it was to act, by its slug.",
+        help_text="One that found something, or failed, by its slug.",
     )
     since = serializers.DateTimeField(
         required=False, default=None, help_text="Only those made from then on."

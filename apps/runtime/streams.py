@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from apps.accounts.actor import Actor
 from apps.base.gate import check_text
-from apps.base.invisible import is_blank
+from apps.base.invisible import says_nothing
 from apps.base.problems import FieldError, Problem
 from apps.guardrails.contents import MAXIMUM_BYTES
 from apps.policies.specification import ACTIONS
@@ -80,10 +80,10 @@ def take_chunk(
         return Streamed("allow", buffer.checked, number, None)
     end = len(text) if final else _last_end(text)
     judged = text[:end]
-    if is_blank(judged):
+    if says_nothing(judged):
         if final:
             buffer.delete()
-            errors = [FieldError("/chunk", "Nothing that a reader sees came.")]
+            errors = [FieldError("/chunk", "Nothing that says something came.")]
             raise Problem("There is no text to judge.", errors=errors)
         return Streamed("allow", 0, number, None)
     checked = check(

@@ -20,8 +20,8 @@ def delete_expired() -> None:
 
     Old hours of traffic become one.
     """
-    traffic.fold_old()
     texts.delete_expired()
     streams.delete_expired()
     idempotency.delete_expired()
     people.delete_expired()
+    traffic.fold_old()

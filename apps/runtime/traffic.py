@@ -140,6 +140,7 @@ def fold_old(most: int = 10_000) -> int:
         rows = list(old.values("pk", *columns)[:most])
         if rows:
             values = [[(row | {"hour": _BEGINNING})[name] for name in columns] for row in rows]
+            values.sort(key=lambda row: row[: len(_KEY)])  # as `count` does, and for its reason
             with connection.cursor() as cursor:
                 cursor.executemany(upsert, values)
             model._default_manager.filter(pk__in=[row["pk"] for row in rows]).delete()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -15,7 +16,7 @@ from apps.accounts.pages import page, viewer
 from apps.accounts.permissions import allowed
 from apps.base.gate import moment_in, uuid_in, whole_number
 from apps.base.keyset import paginate
-from apps.base.problems import Problem
+from apps.base.problems import FieldError, Problem
 from apps.guardrails.checks import KINDS
 from apps.guardrails.content_serializers import stage_in, written
 from apps.guardrails.contents import CONTENTS, subjects_of
@@ -127,11 +128,17 @@ def feedback(request: HttpRequest, found: Decision) -> HttpResponseBase:
             content=_given(request),
         )
     except Problem as problem:
+        if problem.code == "turn_needed":  # texts are numbered from 1 on pages
+            wrong = FieldError("/text_number", f"From 1 to {problem.extra['texts']}.")
+            problem = replace(problem, errors=[wrong])
+        may_view = allowed(viewer(request), "decisions.view", found)
         context = {
             "decision": found,
+            "may_view": may_view or found.caller == viewer(request).label,
             "policies": _by_policy(found.receipt),
             "kept": kept_content(viewer(request).workspace, found.pk) is not None,
             "seen": _seen(viewer(request), found),
+            "exceptions": {},
             "shapes": CONTENTS,
             "shape": request.POST.get("shape", "text"),
             "given": request.POST,

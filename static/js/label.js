@@ -3,7 +3,7 @@
 // a dead network loses none: they are sent again until the server has them (submitting a lease
 // twice is harmless).
 
-import { announce, openDialog, toast } from "./live.js";
+import { announce, nameCells, openDialog, toast } from "./live.js";
 
 const bench = document.querySelector("[data-workbench]");
 const screen = bench.querySelector("[data-screen]");
@@ -14,7 +14,8 @@ const OUTBOX = `parapet-outbox-${bench.dataset.person}-${bench.dataset.again}-`;
 const TOLD = "parapet-told";
 const KEYS = "parapet-keys";
 const BLUR = "parapet-blur";
-const DRAFT = `parapet-draft-${bench.dataset.person}-${bench.dataset.again}`;
+const DRAFT = "parapet-draft-";
+const DRAFT_MILLISECONDS = 86_400_000;
 const RETRY_MILLISECONDS = 2000;
 // nobody has read an item in this time: the same answer again was a double click on the one before
 const UNREAD_MILLISECONDS = 250;
@@ -85,12 +86,13 @@ const aheadItem = () => ahead.content.querySelector("[data-item]");
 /** What was ticked and written of the item on the screen, which is not answered yet. */
 function keepDraft() {
   const rules = ticked().map((box) => box.value);
-  keep(DRAFT, { lease: lease(), rules, rationale: bench.querySelector("[name=rationale]").value });
+  const rationale = bench.querySelector("[name=rationale]").value;
+  if (lease()) keep(DRAFT + lease(), { at: Date.now(), rules, rationale });
 }
 
 function showDraft() {
-  const draft = load(DRAFT, null);
-  if (draft?.lease !== lease()) return;
+  const draft = load(DRAFT + lease(), null);
+  if (!draft) return;
   for (const box of bench.querySelectorAll("[name=rules]")) box.checked = draft.rules.includes(box.value);
   bench.querySelector("[name=rationale]").value = draft.rationale;
 }
@@ -229,7 +231,7 @@ async function take(response) {
 function leave(url, fields) {
   const current = lease();
   if (!current || busy || bench.dataset.waiting !== undefined) return false;
-  forget(DRAFT);
+  forget(DRAFT + current);
   if (!advance()) {
     bench.dataset.waiting = "";
     lock(true);
@@ -252,22 +254,15 @@ function count(step) {
 
 let contradicted = ""; // the item of which it was said that what breaks a rule does not comply
 
-/** Untick the broken rules of what is said to comply, once its person was told. */
-function clears() {
-  const broken = ticked().filter((box) => !box.closest(".rule-allowed"));
-  if (broken.length && contradicted !== lease()) {
-    contradicted = lease();
-    toast("A broken rule is ticked. Violates keeps it; complies once more unticks it.", "bad");
-    return false;
-  }
-  for (const box of broken) box.checked = false;
-  return true;
-}
-
 function answer(verdict) {
   if (verdict === last && performance.now() - shownAt < UNREAD_MILLISECONDS) return;
-  if (verdict === "complies" && !clears()) return;
-  const rules = ticked().map((box) => ["rules", box.value]);
+  const broken = verdict === "complies" ? ticked().filter((box) => !box.closest(".rule-allowed")) : [];
+  if (broken.length && contradicted !== lease()) {
+    contradicted = lease();
+    toast("A broken rule is ticked. Violates keeps it; complies once more leaves it out.", "bad");
+    return;
+  }
+  const rules = ticked().filter((box) => !broken.includes(box)).map((box) => ["rules", box.value]);
   const seconds = ((performance.now() - shownAt) / 1000).toFixed(1);
   const rationale = bench.querySelector("[name=rationale]").value;
   const fields = [["verdict", verdict], ["seconds", seconds], ["rationale", rationale], ...rules];
@@ -455,6 +450,10 @@ document.addEventListener("keydown", (event) => {
 });
 
 buildKeyMap();
+nameCells(document);
+for (const name of names().filter((one) => one.startsWith(DRAFT))) {
+  if (Date.now() - load(name, null)?.at > DRAFT_MILLISECONDS) forget(name);
+}
 blur(load(BLUR, false));
 tell();
 tellAgain();

@@ -224,7 +224,7 @@ const ROLES = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TR: "row",
 
 // There a row is a block that names its cells (components.css). A table that is laid out as blocks
 // is none to a screen reader unless it says what it is.
-function nameCells(place) {
+export function nameCells(place) {
   for (const table of place.querySelectorAll(".table")) {
     const heads = [...(table.tHead?.rows[0]?.cells ?? [])].map(text);
     for (const part of [table, ...table.querySelectorAll("thead, tbody, tr, td")]) {
@@ -235,6 +235,7 @@ function nameCells(place) {
     }
     for (const cell of table.querySelectorAll("tbody td")) {
       cell.dataset.label = cell.colSpan > 1 ? "" : heads[cell.cellIndex] ?? "";
+      cell.toggleAttribute("data-empty", !text(cell) && !cell.querySelector("input, button, svg"));
     }
   }
 }
@@ -244,7 +245,6 @@ function nameCells(place) {
 function refresh(event) {
   const place = event.target instanceof Element ? event.target.parentElement ?? document : document;
   tellTimes(place);
-  nameCells(place);
   observe(true);
 }
 
@@ -280,6 +280,7 @@ async function follow() {
 }
 
 document.addEventListener("htmx:afterSwap", (event) => {
+  nameCells(document);
   if (event.target.matches?.("[data-leads]")) follow();
 });
 document.addEventListener("htmx:afterSettle", refresh);
@@ -357,7 +358,7 @@ for (const group of document.querySelectorAll("[data-kept]")) {
 /* --- Ctrl+Enter in a text that is to be judged presses the button below it ([data-send-key]) --- */
 
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.repeat) return;
   if (!event.target.matches("[data-send-key]")) return;
   event.preventDefault();
   event.target.closest("section, form").querySelector("button[type=submit]").click();

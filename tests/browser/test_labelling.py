@@ -150,6 +150,7 @@ def test_a_broken_rule_and_complies_contradict_each_other(visits: Visits, world:
     page.keyboard.press("z")
     expect(page.locator("[data-screen] .output .sample")).to_have_text(before)
     expect(page.get_by_label("Names a dose.")).not_to_be_checked()
+    assert [row["rules"] for row in world.labels("contradicted")][:1] == [[]]
 
 
 def test_own_keys(visits: Visits, world: World) -> None:

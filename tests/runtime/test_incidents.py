@@ -232,6 +232,20 @@ def test_each_policy_gets_the_turn_that_it_stopped(space: Space) -> None:
     }
 
 
+def test_only_a_text_that_was_stopped_was_stopped_wrongly(space: Space) -> None:
+    turns = [
+        {"role": "user", "content": "Take two tablets."},
+        {"role": "assistant", "content": "A walk by the sea."},
+        {"role": "assistant", "content": "And 400 mg of it."},
+    ]
+    answer = space.api.post("check", {"stage": "output", "messages": turns}).json()
+    row = next(row for row in written() if str(row.pk) == answer["decision_id"])
+    told = say(space, row, verdict="wrongly_blocked", messages=turns, turn=1)
+    assert (told.status_code, told.json()["code"]) == (400, "nothing_stopped")
+    say(space, row, verdict="wrongly_blocked", messages=turns, turn=2)
+    assert Incident.objects.get().text == "And 400 mg of it."
+
+
 def test_a_miss_among_passages_is_one_of_them_with_its_source(space: Space) -> None:
     passages = [{"text": "Tides.", "source": "a.example"}, {"text": MISSED, "source": "b.example"}]
     answer = space.api.post("check", {"stage": "output", "passages": passages}).json()

@@ -246,6 +246,23 @@ def test_a_gate_does_not_add_up_what_stands_in_several_texts(gate: Gate) -> None
     assert {reason["turn"] for reason in both.reasons} == {2}
 
 
+def test_a_judge_that_failed_in_part_leaves_a_weighted_gate_undecided() -> None:
+    judge = saying(Found(0.6, partly="judge_timeout"), threshold=0.5)
+    served = bundle(guard("p", judge, words("red"), gate=Gate("weighted", threshold=0.4)))
+    found = judged(served, "blue")
+    assert (found.action, found.finished, found.scores) == ("block", False, {})
+
+
+def test_a_reason_tells_the_score_of_the_text_that_it_names() -> None:
+    def evaluate(subject: Subject) -> Found:
+        return Found(0.6 if "red" in subject.text else 0.99, reason=subject.text)
+
+    checks = (words("-", key="any", evaluate=evaluate), words("red", key="red"))
+    found = judged(bundle(guard("p", *checks, gate=Gate("all"))), "blue", "red")
+    told = {r["check"]: (r["turn"], r["score"], r["reason"]) for r in found.reasons}
+    assert told["any"] == (1, 0.6, "")
+
+
 def test_a_gate_redacts_only_the_texts_on_which_it_fires() -> None:
     checks = [words(w, key=w, action="redact") for w in ("red", "blue")]
     served = bundle(guard("p", *checks, gate=Gate("all"), action="redact"))

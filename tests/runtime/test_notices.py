@@ -137,6 +137,9 @@ def test_a_canary_of_a_tool_call_sends_the_call(
     canaries.add_canary(space.admin, stage="tool_call", text=json.dumps(call), expected="allow")
     assert canaries.send_all() == 0
     assert sent == [{"stage": "tool_call", "tool_call": call}]
+    Canary.objects.update(text="of before calls were written so")
+    assert canaries.send_all() == 0
+    assert sent[1] == {"stage": "tool_call", "text": "of before calls were written so"}
 
 
 def test_canaries_are_sent_beside_each_other(
