@@ -11,10 +11,7 @@ INVISIBLE = re.compile(
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
 )
 
-
 _BLANK = re.compile(rf"(?:\s|{INVISIBLE.pattern})*")
-
-
 _TAGS = re.compile("[\U000e0020-\U000e007e]")
 
 

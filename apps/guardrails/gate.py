@@ -62,20 +62,13 @@ class Verdict:
     turns: tuple[int, ...] = ()
 
 
-def combine(gate: Gate, votes: Sequence[Vote]) -> Verdict:
-    """The gate's verdict on all votes of a guardrail on a text; without any it does not fire.
+def combine(gate: Gate, texts: Sequence[tuple[Vote, ...]]) -> Verdict:
+    """The gate's verdict on texts, of each all votes of a guardrail: it fires if it does on any.
 
-    The score c in [0, 1] is the highest of the checks' (any), the lowest (all), the k-th highest
-    (at least k) or the calibrated weighted mean; None where a missing one would change it.
-    """
-    return combine_texts(gate, [tuple(votes)])
-
-
-def combine_texts(gate: Gate, texts: Sequence[tuple[Vote, ...]]) -> Verdict:
-    """The gate's verdict on several texts: it fires if it fires on any of them, by its own votes.
-
-    What one check finds in one text and another in another is never counted together. The score
-    is the highest.
+    What one check finds in one text and another in another is never counted together. Without any
+    vote it does not fire. The score c in [0, 1] of a text is the highest of the checks' (any), the
+    lowest (all), the k-th highest (at least k) or the calibrated weighted mean; that of several the
+    highest; None where a missing one would change it.
     """
     if len(texts) == 1:  # as nearly always, where each microsecond counts
         each = [_bounds(gate, texts[0])]

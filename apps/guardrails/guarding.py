@@ -17,7 +17,7 @@ from apps.guardrails.checks.interface import NOTHING, UNUSED, Evaluate, Found, S
 from apps.guardrails.checks.matching import TooMuchWork
 from apps.guardrails.configuration import CLASSIFIER
 from apps.guardrails.exemptions import Exemption
-from apps.guardrails.gate import Gate, Verdict, Vote, combine_texts
+from apps.guardrails.gate import Gate, Verdict, Vote, combine
 from apps.guardrails.learning.panel import Panel
 
 
@@ -86,7 +86,7 @@ class Guardrail:
         texts = max((len(one.scores) for one in heard.values()), default=1) or 1
         said = [(check, heard.get(check.key, _SILENT)) for check in self._voters]
         votes = [tuple([_vote(*one, place) for one in said]) for place in range(texts)]
-        return combine_texts(self.gate, votes)
+        return combine(self.gate, votes)
 
     def found_by(self, heard: Mapping[str, Heard]) -> tuple[str, ...]:
         """The keys of the voting checks that found something."""

@@ -196,11 +196,9 @@ class RoleList(Endpoint):
     @extend_schema(request=shapes.RoleIn, responses=shapes.RoleShape(many=True))
     def put(self, request: Request, slug: str) -> Response:
         data = validated(shapes.RoleIn, request.data)
-        membership = Membership.objects.filter(
-            pk=data["member"], workspace=self.actor.workspace
-        ).first()
-        if membership is None:
-            raise NotFound
+        membership = the_one(
+            Membership.objects.filter(pk=data["member"], workspace=self.actor.workspace)
+        )
         role = "" if data["role"] == "none" else data["role"]
         services.set_role(self.actor, policy=self.target, membership=membership, role=role)
         return Response(self._shown())

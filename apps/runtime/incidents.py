@@ -12,7 +12,6 @@ from django.db.models import Q, QuerySet
 from apps.accounts import audit
 from apps.accounts.actor import Actor, task_actor
 from apps.accounts.audit import AuditEntry, record
-from apps.accounts.permissions import allowed
 from apps.base.gate import check_text
 from apps.base.problems import FieldError, Problem
 from apps.corpus.adding import add_example
@@ -30,6 +29,7 @@ from apps.policies.services import hold_policy
 from apps.runtime.checking import judged_subjects
 from apps.runtime.judgement import stands
 from apps.runtime.models import Decision, Feedback, Incident
+from apps.runtime.permissions import may_read
 
 SOURCE = "feedback"
 Status = Incident.Status
@@ -375,8 +375,8 @@ def _judged(actor: Actor, decision: Decision, content: Mapping[str, Any] | None)
 
     A kept text is for those who may read decisions, and for whoever asked for this one.
     """
-    may_read = allowed(actor, "decisions.view", decision) or decision.caller == actor.label
-    subjects = judged_subjects(actor.workspace, decision, content) if content or may_read else None
+    known = content or may_read(actor, decision)
+    subjects = judged_subjects(actor.workspace, decision, content) if known else None
     if subjects is None:
         raise Problem(
             "The text of this decision was not kept, or not for you; send it as it was judged.",

@@ -69,9 +69,14 @@ def first_id(moment: datetime) -> UUID:
     return UUID(int=max(int(moment.timestamp() * 1000), 0) << 80)
 
 
+def seconds_of(key: UUID) -> float:
+    """The seconds since 1970 at which a UUIDv7 was made, to the millisecond."""
+    return (key.int >> 80) / 1000
+
+
 def moment_of(key: UUID) -> datetime:
-    """When a UUIDv7 was made, to the millisecond."""
-    return datetime.fromtimestamp((key.int >> 80) / 1000, UTC)
+    """The same as a moment; of a key of our own, for any other may say what no calendar has."""
+    return datetime.fromtimestamp(seconds_of(key), UTC)
 
 
 def _month(moment: datetime, ahead: int) -> datetime:

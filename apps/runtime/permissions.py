@@ -9,11 +9,12 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from apps.accounts.actor import Actor
-from apps.accounts.permissions import is_admin, permission
+from apps.accounts.permissions import allowed, is_admin, permission
 from apps.base.found import the_one
 from apps.base.problems import NotFound
 from apps.policies.permissions import is_owner, load_policy, owns_some_role
 from apps.runtime.models import Canary, Decision, Incident
+from apps.runtime.partitions import seconds_of
 
 _WRITTEN_WITHIN = 2.0
 # of a web process's threads, which checks need as well
@@ -44,7 +45,7 @@ def load_decision(actor: Actor, decision: UUID) -> Decision:
 
 
 def _wait_for(rows: QuerySet[Decision], decision: UUID) -> Decision | None:
-    made_at = (decision.int >> 80) / 1000  # the time in a UUIDv7
+    made_at = seconds_of(decision)
     while (found := rows.first()) is None and 0 <= time.time() - made_at < _WRITTEN_WITHIN:
         time.sleep(0.05)
     return found
@@ -77,6 +78,11 @@ def load_incident(actor: Actor, incident: UUID) -> Incident:
     if found.policy is not None:
         found.policy = load_policy(actor, found.policy.slug)
     return found
+
+
+def may_read(actor: Actor, decision: Decision) -> bool:
+    """Whether what was judged and said is theirs: of who may view decisions, or asked for it."""
+    return allowed(actor, "decisions.view", decision) or decision.caller == actor.label
 
 
 def load_canary(actor: Actor, canary: UUID) -> Canary:

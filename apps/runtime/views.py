@@ -30,7 +30,7 @@ from apps.runtime import canaries, checking, incidents, replaying, switches, tex
 from apps.runtime.judgement import stands
 from apps.runtime.judging import GATE
 from apps.runtime.models import Canary, Decision, Feedback, Incident, Retention, ServedBundle
-from apps.runtime.permissions import load_canary, load_decision, load_incident
+from apps.runtime.permissions import load_canary, load_decision, load_incident, may_read
 from apps.runtime.texts import kept_content
 
 _SAID = 50
@@ -131,10 +131,9 @@ def feedback(request: HttpRequest, found: Decision) -> HttpResponseBase:
         if problem.code == "turn_needed":  # texts are numbered from 1 on pages
             wrong = FieldError("/text_number", f"From 1 to {problem.extra['texts']}.")
             problem = replace(problem, errors=[wrong])
-        may_view = allowed(viewer(request), "decisions.view", found)
         context = {
             "decision": found,
-            "may_view": may_view or found.caller == viewer(request).label,
+            "may_read": may_read(viewer(request), found),
             "policies": _by_policy(found.receipt),
             "kept": kept_content(viewer(request).workspace, found.pk) is not None,
             "seen": _seen(viewer(request), found),

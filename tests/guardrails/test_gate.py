@@ -48,18 +48,18 @@ gates = some.builds(
 def test_a_gate_combines_votes(
     gate: Gate, given_votes: list[Vote], fires: bool, score: float
 ) -> None:
-    found = combine(gate, given_votes)
+    found = combine(gate, [tuple(given_votes)])
     assert found.fires is fires
     assert found.score == pytest.approx(score)
 
 
 def test_a_weighted_mean_is_calibrated_by_its_sigmoid() -> None:
-    found = combine(Gate("weighted", slope=4.0, offset=-2.0), [Vote(0.75)])
+    found = combine(Gate("weighted", slope=4.0, offset=-2.0), [(Vote(0.75),)])
     assert found.score == pytest.approx(1 / (1 + math.exp(-1.0)))
 
 
 def test_no_check_at_all_never_fires() -> None:
-    assert combine(Gate("all"), []) == Verdict(False, 0.0)
+    assert combine(Gate("all"), [()]) == Verdict(False, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -76,16 +76,16 @@ def test_no_check_at_all_never_fires() -> None:
 def test_a_missing_vote_matters_only_where_it_would_decide(
     gate: Gate, given_votes: list[Vote], fires: bool | None
 ) -> None:
-    assert combine(gate, given_votes).fires is fires
+    assert combine(gate, [tuple(given_votes)]).fires is fires
 
 
 @given(gates, votes, some.floats(0, 1), some.booleans())
 def test_what_is_certain_stays_whatever_the_missing_votes_are(
     gate: Gate, given_votes: list[Vote], score: float, fired: bool
 ) -> None:
-    before = combine(gate, given_votes)
+    before = combine(gate, [tuple(given_votes)])
     filled = [v if v.score is not None else Vote(score, fired, v.weight) for v in given_votes]
-    after = combine(gate, filled)
+    after = combine(gate, [tuple(filled)])
     assert after.fires is not None
     assert before.fires in (None, after.fires)
 
@@ -93,12 +93,12 @@ def test_what_is_certain_stays_whatever_the_missing_votes_are(
 @given(gates, votes)
 def test_a_higher_score_never_silences_a_gate(gate: Gate, given_votes: list[Vote]) -> None:
     louder = [Vote(1.0, True, v.weight) if v.score is not None else v for v in given_votes]
-    if combine(gate, given_votes).fires:
-        assert combine(gate, louder).fires
+    if combine(gate, [tuple(given_votes)]).fires:
+        assert combine(gate, [tuple(louder)]).fires
 
 
 @given(gates, votes, some.randoms())
 def test_the_order_of_checks_does_not_matter(gate: Gate, given_votes: list[Vote], chance) -> None:
     shuffled = list(given_votes)
     chance.shuffle(shuffled)
-    assert combine(gate, shuffled).fires == combine(gate, given_votes).fires
+    assert combine(gate, [tuple(shuffled)]).fires == combine(gate, [tuple(given_votes)]).fires
