@@ -17,6 +17,7 @@ does not exist, a text that is too long. A guard that silently lets everything p
 token has expired would be the worst fault of all. Nothing is ever tried twice.
 
 `guard` is a decorator for functions from text to text, `guard_stream` wraps a stream of tokens.
+`feedback` says that a decision was wrong, so that people label its text.
 `AsyncParapet` is the same for asyncio; `guard` and `guard_stream_async` take it.
 """
 
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 import inspect
 import json
 import os
@@ -31,6 +33,7 @@ import re
 import secrets
 import ssl
 import threading
+import uuid
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -66,10 +69,11 @@ _OF_TOKENS = (401, 403)
 # and these of the text alone: too long, or with what is no character
 _OF_THE_TEXT = ("too_large", "nul", "surrogate")
 _NONE: Any = object()
+_ONE_CONTENT = "Give one of text, messages, tool_call and passages, and only one."
 _END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]|\n")
 _MAY_END = ".!?…\"'”’)]"
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ class AsyncParapet:
             raise ValueError('on_error is "closed" or "open".')
         if not timeout > 0:
             raise ValueError("Give a timeout above 0 seconds.")
-        self._url = url.rstrip("/") + "/api/v1/check"
+        self._url = url.rstrip("/") + "/api/v1"
         self._headers = {
             "Authorization": f"Bearer {token.strip()}",
             "Content-Type": "application/json",
@@ -189,16 +193,63 @@ class AsyncParapet:
             ParapetError: the server refuses what was sent (400, 401, 403, 404, 413 and so on).
             ValueError, TypeError: it cannot be sent.
         """
-        body = _body(stage, text, messages, tool_call, passages, policies, key)
+        content = _content(text, messages, tool_call, passages)
+        if not content:
+            raise ValueError(_ONE_CONTENT)
+        body = _json({"stage": stage, **content, **_named(policies, key)})
         try:
-            status, kind, data = await asyncio.wait_for(self._post(body), self._timeout)
-        except (asyncio.TimeoutError, httpx.TimeoutException):  # noqa: UP041 - two until 3.11
-            return _without(self._open, "timeout")
-        except _TooLarge:
-            return _without(self._open, "too_large")
-        except Exception:  # whatever the other side did to the connection
-            return _without(self._open, "unreachable")
-        return _verdict(status, kind, data, self._open)
+            answer = await self._answer("/check", body, self._timeout, {})
+        except _NoAnswer as error:
+            return _without(self._open, str(error))
+        return _verdict(answer, self._open)
+
+    async def feedback(
+        self,
+        decision_id: str,
+        verdict: str,
+        *,
+        note: str = "",
+        policy: str = "",
+        turn: int | None = None,
+        text: str | None = None,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        tool_call: Mapping[str, Any] | None = None,
+        passages: Sequence[Any] | None = None,
+        timeout: float = 5.0,
+    ) -> bool:
+        """Say whether a decision was right; what was judged wrongly comes to people to label.
+
+        Args:
+            decision_id: of the verdict.
+            verdict: wrongly_allowed, wrongly_blocked or right.
+            note: what somebody says of it, at most 2,000 characters.
+            policy: slug of the one that should have found it, where several took part.
+            turn: which text was judged wrongly, from 0, where there are several.
+            text, messages, tool_call, passages: what was judged, as it was sent; at most one of
+                them, and none where the server keeps it for this token.
+            timeout: seconds, of which people have more than checks.
+
+        Returns whether the server has it on record; where not, the same may be said again, within
+        a day without being counted twice.
+
+        Raises:
+            ParapetError: the server refuses it: no such decision, another text, no policy told.
+            ValueError, TypeError: it cannot be sent.
+        """
+        if not decision_id:
+            raise ValueError("This verdict is of no server, so there is no decision on record.")
+        content = _content(text, messages, tool_call, passages)
+        told = {"verdict": verdict, "note": note, "policy": policy, "turn": turn, **content}
+        body = _json({name: value for name, value in told.items() if value not in ("", None)})
+        path = f"/decisions/{uuid.UUID(decision_id)}/feedback"
+        once = hashlib.sha256(path.encode() + body).hexdigest()
+        try:
+            answer = await self._answer(path, body, timeout, {"Idempotency-Key": once})
+        except _NoAnswer:
+            return False
+        if answer.status != 409:  # the same is being said at this moment
+            _refuse(answer)
+        return answer.status == 201
 
     async def aclose(self) -> None:
         """Close the connections that are kept open."""
@@ -212,23 +263,47 @@ class AsyncParapet:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _post(self, body: bytes) -> tuple[int, str, bytes]:
-        request = self._client().stream("POST", self._url, content=body, headers=self._headers)
-        async with request as response:
+    async def _answer(
+        self, path: str, body: bytes, timeout: float, headers: Mapping[str, str]
+    ) -> _Answer:
+        """What the server answers, whatever it is.
+
+        Raises:
+            _NoAnswer: there is none in time, with the reason as a code.
+        """
+        try:
+            return await asyncio.wait_for(self._post(path, body, timeout, headers), timeout)
+        except _NoAnswer:
+            raise
+        except (asyncio.TimeoutError, httpx.TimeoutException):  # noqa: UP041 - two until 3.11
+            raise _NoAnswer("timeout") from None
+        except Exception:  # whatever the other side did to the connection
+            raise _NoAnswer("unreachable") from None
+
+    async def _post(
+        self, path: str, body: bytes, timeout: float, headers: Mapping[str, str]
+    ) -> _Answer:
+        asked = self._client().stream(
+            "POST",
+            self._url + path,
+            content=body,
+            headers={**self._headers, **headers},
+            timeout=timeout,
+        )
+        async with asked as response:
             data = bytearray()
             async for part in response.aiter_raw():
                 data += part
                 if len(data) > _LARGEST_BODY:
-                    raise _TooLarge
-            return response.status_code, response.headers.get("content-type", ""), bytes(data)
+                    raise _NoAnswer("too_large")
+            kind = response.headers.get("content-type", "")
+            return _Answer(response.status_code, _object(kind, bytes(data)))
 
     def _client(self) -> httpx.AsyncClient:
         """Connections of this process and event loop: those of another would mix up answers."""
         process, loop = os.getpid(), asyncio.get_running_loop()
         if self._kept is None or self._kept[0] != process or self._kept[1] is not loop:
-            client = httpx.AsyncClient(
-                verify=self._tls, timeout=self._timeout, follow_redirects=False
-            )
+            client = httpx.AsyncClient(verify=self._tls, follow_redirects=False)
             self._kept = (process, loop, client)
         return self._kept[2]
 
@@ -268,6 +343,10 @@ class Parapet:
             )
         )
 
+    def feedback(self, decision_id: str, verdict: str, **told: Any) -> bool:
+        """Say whether a decision was right; see AsyncParapet.feedback."""
+        return _run(self._twin.feedback(decision_id, verdict, **told))
+
     def close(self) -> None:
         """Close the connections that are kept open."""
         _run(self._twin.aclose())
@@ -282,8 +361,16 @@ class Parapet:
 # from requests to bodies, and from answers to verdicts
 
 
-class _TooLarge(Exception):
+class _NoAnswer(Exception):
     pass
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """An answer of a server; content is empty where its body is no object of JSON."""
+
+    status: int
+    content: Mapping[str, Any]
 
 
 @functools.cache
@@ -291,25 +378,29 @@ def _certificates() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def _body(
-    stage: str,
+def _content(
     text: str | None,
     messages: Sequence[Mapping[str, Any]] | None,
     tool_call: Mapping[str, Any] | None,
     passages: Sequence[Any] | None,
-    policies: Sequence[str] | None,
-    key: str,
-) -> bytes:
+) -> dict[str, Any]:
+    """The one that is given, by its name; empty where there is none."""
     contents = {"text": text, "messages": messages, "tool_call": tool_call, "passages": passages}
     given = {name: value for name, value in contents.items() if value is not None}
-    if len(given) != 1:
-        raise ValueError(f"Give exactly one of: {', '.join(contents)}.")
+    if len(given) > 1:
+        raise ValueError(_ONE_CONTENT)
+    return given
+
+
+def _named(policies: Sequence[str] | None, key: str) -> dict[str, Any]:
     if isinstance(policies, str):
         raise TypeError("Give policies as a list of slugs.")
     named: dict[str, Any] = {} if policies is None else {"policies": list(policies)}
-    if key:
-        named["context"] = {"key": key}
-    return json.dumps({"stage": stage, **given, **named}, allow_nan=False).encode()
+    return {**named, "context": {"key": key}} if key else named
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, allow_nan=False).encode()
 
 
 def _without(is_open: bool, error: str) -> Verdict:
@@ -321,14 +412,11 @@ def _of(action: str, **more: Any) -> Verdict:
     return Verdict(action, action in ("allow", "flag"), **more)
 
 
-def _verdict(status: int, kind: str, data: bytes, is_open: bool) -> Verdict:
+def _verdict(answer: _Answer, is_open: bool) -> Verdict:
+    status, content = answer.status, answer.content
     if 300 <= status < 400:
         return _without(is_open, "redirected")
-    content = _json(kind, data)
-    # what stands in between has refusals of its own, an ingress during a deploy, say
-    refused = status in _OF_TOKENS or _word(content, "code")
-    if 400 <= status < 500 and status not in _SERVERS_OWN and refused:
-        raise _refusal(status, content)
+    _refuse(answer)
     if status != 200:
         advised = _delivered(content) if status >= 500 else None
         if advised is None:
@@ -372,11 +460,17 @@ def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
-def _refusal(status: int, content: Mapping[str, Any]) -> ParapetError:
+def _refuse(answer: _Answer) -> None:
+    """Raise ParapetError where the server refuses what was sent."""
+    status, content = answer.status, answer.content
+    # what stands in between has refusals of its own, an ingress during a deploy, say
+    refused = status in _OF_TOKENS or _word(content, "code")
+    if not 400 <= status < 500 or status in _SERVERS_OWN or not refused:
+        return
     why = {
         401: "The token is not accepted.",
-        403: "The token may not check.",
-        404: "There is no check API at this address, or no such policy.",
+        403: "The token has not the scope check.",
+        404: "There is no check API at this address, or no such policy or decision.",
     }.get(status, "The request is refused.")
     said = _word(content, "detail")
     message = f"Parapet answered {status}: {why}" + (f" It says: {said}" if said else "")
@@ -387,7 +481,7 @@ def _refusal(status: int, content: Mapping[str, Any]) -> ParapetError:
         if isinstance(one, dict)
     ]
     message += "".join(f" {one['pointer']}: {one['message']}" for one in errors[:5])
-    return ParapetError(message, status=status, code=_word(content, "code"), errors=errors)
+    raise ParapetError(message, status=status, code=_word(content, "code"), errors=errors)
 
 
 def _word(content: Mapping[str, Any], name: str) -> str:
@@ -395,7 +489,7 @@ def _word(content: Mapping[str, Any], name: str) -> str:
     return value[:500] if isinstance(value, str) else ""
 
 
-def _json(kind: str, data: bytes) -> Mapping[str, Any]:
+def _object(kind: str, data: bytes) -> Mapping[str, Any]:
     """An object of JSON, empty where the body is anything else."""
     media = kind.split(";")[0].strip().lower()
     if media not in ("application/json", "application/problem+json"):
@@ -414,7 +508,7 @@ _running: tuple[int, asyncio.AbstractEventLoop] | None = None
 _starting = threading.Lock()
 
 
-def _run(work: Coroutine[Any, Any, _Answer]) -> _Answer:
+def _run(work: Coroutine[Any, Any, _Result]) -> _Result:
     """Only on an event loop can a deadline cut short everything, name look-ups included."""
     future = asyncio.run_coroutine_threadsafe(work, _loop())
     try:
@@ -743,7 +837,7 @@ class _Held:
 
     def passing(self, verdict: Verdict) -> str | None:
         """What of the checked text is to be yielded next; None where the stream has to end."""
-        passes = self.checked if verdict.allowed else None
+        passes: str | list[str] | None = self.checked if verdict.allowed else None
         if verdict.action == "redact":
             passes = verdict.output
         if not isinstance(passes, str) or not passes.startswith(self._shown):

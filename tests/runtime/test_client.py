@@ -135,7 +135,7 @@ def test_it_sends_each_kind_of_content(server: Server, content: dict[str, Any]) 
 
 @pytest.mark.parametrize("content", [{}, {"text": "a", "passages": ["b"]}])
 def test_it_wants_exactly_one_content(server: Server, content: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="exactly one"):
+    with pytest.raises(ValueError, match="only one"):
         parapet(server).check(stage="input", **content)
 
 
@@ -347,6 +347,62 @@ def test_it_works_in_a_process_that_was_forked(server: Server) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+# what people say of decisions
+
+_DECISION = "01a22d6e-f403-770f-8000-000000000001"
+
+
+def test_it_sends_what_is_said_of_a_decision(server: Server) -> None:
+    server.answering = answers({"id": "f1", "verdict": "wrongly_allowed", "incidents": []}, 201)
+    taken = parapet(server).feedback(
+        _DECISION, "wrongly_allowed", note="a dose", policy="dosage", turn=0, text="Take two."
+    )
+    assert (taken, server.headers[-1]["path"], server.asked[-1]) == (
+        True,
+        f"/api/v1/decisions/{_DECISION}/feedback",
+        {
+            "verdict": "wrongly_allowed",
+            "note": "a dose",
+            "policy": "dosage",
+            "turn": 0,
+            "text": "Take two.",
+        },
+    )
+
+
+def test_what_is_said_twice_is_known_as_one(server: Server) -> None:
+    server.answering = answers({}, 201)
+    for verdict in ("right", "right", "wrongly_blocked"):
+        parapet(server).feedback(_DECISION, verdict)
+    once, again, other = (sent["Idempotency-Key"] for sent in server.headers)
+    assert once == again != other
+
+
+@pytest.mark.parametrize("status", [409, 429, 500, 503])
+def test_it_says_that_feedback_was_not_taken(server: Server, status: int) -> None:
+    server.answering = problem(status)
+    assert parapet(server).feedback(_DECISION, "right") is False
+
+
+def test_it_says_in_time_that_feedback_was_not_taken(server: Server) -> None:
+    server.answering = drip_head
+    begun = time.monotonic()
+    assert parapet(server).feedback(_DECISION, "right", timeout=0.2) is False
+    assert time.monotonic() - begun < 1
+
+
+def test_it_raises_where_feedback_is_refused(server: Server) -> None:
+    server.answering = problem(400, code="nothing_stopped", detail="No policy stopped that text.")
+    with pytest.raises(client.ParapetError, match="No policy stopped that text"):
+        parapet(server).feedback(_DECISION, "wrongly_blocked", text="hello")
+
+
+def test_feedback_needs_a_decision_that_there_is_a_record_of(server: Server) -> None:
+    verdict = client.Verdict("block", False, degraded=True, error="timeout")
+    with pytest.raises(ValueError, match="no decision on record"):
+        parapet(server).feedback(verdict.decision_id, "wrongly_blocked")
+
+
 # asyncio
 
 
@@ -369,6 +425,11 @@ def test_it_works_in_one_event_loop_after_another(server: Server) -> None:
     shared = twin(server)
     said = [asyncio.run(shared.check(stage="output", text="hello")).error for _ in range(2)]
     assert said == ["", ""]
+
+
+def test_it_sends_feedback_for_asyncio(server: Server) -> None:
+    server.answering = answers({}, 201)
+    assert asyncio.run(twin(server).feedback(_DECISION, "right")) is True
 
 
 def test_it_lets_itself_be_cancelled(server: Server) -> None:
