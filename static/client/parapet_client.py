@@ -247,7 +247,7 @@ class AsyncParapet:
             answer = await self._answer(path, body, timeout, {"Idempotency-Key": once})
         except _NoAnswer:
             return False
-        if answer.status != 409:  # the same is being said at this moment
+        if _word(answer.content, "code") != "idempotency_key_busy":
             _refuse(answer)
         return answer.status == 201
 

@@ -378,9 +378,14 @@ def test_what_is_said_twice_is_known_as_one(server: Server) -> None:
     assert once == again != other
 
 
-@pytest.mark.parametrize("status", [409, 429, 500, 503])
+@pytest.mark.parametrize("status", [429, 500, 503])
 def test_it_says_that_feedback_was_not_taken(server: Server, status: int) -> None:
     server.answering = problem(status)
+    assert parapet(server).feedback(_DECISION, "right") is False
+
+
+def test_feedback_that_is_on_its_way_is_not_yet_taken(server: Server) -> None:
+    server.answering = problem(409, code="idempotency_key_busy")
     assert parapet(server).feedback(_DECISION, "right") is False
 
 
@@ -392,8 +397,8 @@ def test_it_says_in_time_that_feedback_was_not_taken(server: Server) -> None:
 
 
 def test_it_raises_where_feedback_is_refused(server: Server) -> None:
-    server.answering = problem(400, code="nothing_stopped", detail="No policy stopped that text.")
-    with pytest.raises(client.ParapetError, match="No policy stopped that text"):
+    server.answering = problem(409, code="another_text", detail="This is not what it judged.")
+    with pytest.raises(client.ParapetError, match="This is not what it judged"):
         parapet(server).feedback(_DECISION, "wrongly_blocked", text="hello")
 
 
