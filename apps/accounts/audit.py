@@ -69,6 +69,25 @@ def history(workspace: Workspace, target: object, actions: Collection[str]) -> Q
     return rows.order_by("sequence")
 
 
+def actions_in(workspace: Workspace) -> list[str]:
+    """Every action that stands in the trail, by name: one step of the index each."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ACTIONS, {"workspace": workspace.pk})
+        return [action for (action,) in cursor.fetchall()]
+
+
+_ACTIONS = """
+WITH RECURSIVE seen (action) AS (
+    SELECT min(action) FROM accounts_auditentry WHERE workspace_id = %(workspace)s
+    UNION ALL
+    SELECT (SELECT min(action) FROM accounts_auditentry
+            WHERE workspace_id = %(workspace)s AND action > seen.action)
+    FROM seen WHERE action IS NOT NULL
+)
+SELECT action FROM seen WHERE action IS NOT NULL
+"""
+
+
 def _name(target: object) -> str:
     return f"{type(target).__name__.lower()} {getattr(target, 'pk', target)}"
 

@@ -51,6 +51,10 @@ class User(AbstractBaseUser, PermissionsMixin):
     def __str__(self) -> str:
         return self.name or self.email
 
+    def get_short_name(self) -> str:
+        """What they are called where there is little room."""
+        return self.name or self.email.partition("@")[0]
+
 
 def _split_key() -> bytes:
     return secrets.token_bytes(32)

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from apps.accounts import people as people_services
 from apps.accounts import tokens
 from apps.accounts.api import load_member, load_token
+from apps.accounts.audit import actions_in
 from apps.accounts.forms import MemberForm, PasswordForm, SignInForm, TokenForm
 from apps.accounts.middleware import SESSION_KEY
 from apps.accounts.models import ApiToken, Membership, Role, User
@@ -179,7 +180,13 @@ def audit(request: HttpRequest) -> HttpResponseBase:
         rows = rows.filter(action=action)
     found = paginate(rows, cursor=request.GET.get("cursor", ""), order=("-sequence",))
     query = f"action={action}" if action else ""
-    return render(request, "accounts/audit.html", {"page": found, "action": action, "query": query})
+    context = {
+        "page": found,
+        "action": action,
+        "actions": actions_in(actor.workspace),
+        "query": query,
+    }
+    return render(request, "accounts/audit.html", context)
 
 
 def _people(

@@ -34,25 +34,44 @@ class NewPolicyForm(forms.Form):
     )
 
 
-_SHARES = ("target_false_positive_rate", "target_recall", "audit_fraction", "audit_share")
+class PercentField(forms.FloatField):
+    """A share in [0, 1], which people read and write in percent."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return f"{value * 100:.10g}" if isinstance(value, float) else value
+
+    def to_python(self, value: Any) -> Any:
+        percent = super().to_python(value)
+        return None if percent is None else percent / 100
 
 
 class SettingsForm(forms.ModelForm):
     """Name, targets, queue and serving settings of a policy."""
 
-    GROUPS: ClassVar = {
-        "Serving": ["mode", "rollout", "on_failure", "level", "safe_completion", "second_approver"],
-        "Targets": ["target_false_positive_rate", "target_recall", "target_cost_ratio"],
-        "Labels and retrains": [
-            "audit_fraction",
-            "audit_share",
-            "retrain_after",
-            "retrain_every_hours",
-        ],
-        "Name": ["name"],
-    }
+    COLUMNS: ClassVar = [
+        {
+            "Serving": [
+                "mode",
+                "rollout",
+                "on_failure",
+                "level",
+                "safe_completion",
+                "second_approver",
+            ]
+        },
+        {
+            "Targets": ["target_false_positive_rate", "target_recall", "target_cost_ratio"],
+            "Labels and retrains": [
+                "audit_fraction",
+                "audit_share",
+                "retrain_after",
+                "retrain_every_hours",
+            ],
+            "Name": ["name"],
+        },
+    ]
 
-    name = WholeText(max_length=200)
+    name = WholeText(max_length=200, label="What people call it")
 
     class Meta:
         model = Policy
@@ -72,18 +91,34 @@ class SettingsForm(forms.ModelForm):
             "level",
             "second_approver",
         ]
+        field_classes: ClassVar = {
+            "target_false_positive_rate": PercentField,
+            "audit_fraction": PercentField,
+            "audit_share": PercentField,
+        }
         error_messages: ClassVar = {
-            share: {"max_value": "At most %(limit_value)s: a share, so that 10 %% is 0.1."}
-            for share in _SHARES
+            "target_false_positive_rate": {
+                "min_value": "At least 0.01 percent.",
+                "max_value": "At most 90 percent.",
+            },
+            "target_recall": {"max_value": "At most %(limit_value)s: a share, not a percentage."},
+            "audit_fraction": {
+                "min_value": "At least 5 percent.",
+                "max_value": "At most 95 percent.",
+            },
+            "audit_share": {
+                "min_value": "At least 0 percent.",
+                "max_value": "At most 100 percent.",
+            },
         }
         labels = {
-            "target_false_positive_rate": "Good traffic that may be stopped",
+            "target_false_positive_rate": "Percent of good traffic that may be stopped",
             "target_recall": "Recall wanted",
             "target_cost_ratio": "A miss costs as much as so many false alarms",
             "retrain_after": "Retrain after so many new labels",
             "retrain_every_hours": "Retrain every so many hours",
-            "audit_fraction": "Share of new texts kept for audit",
-            "audit_share": "Share of draws that are audit draws",
+            "audit_fraction": "Percent of new texts kept for audit",
+            "audit_share": "Percent of draws that are audit draws",
             "mode": "What the check API does with it",
             "rollout": "Percent of traffic it acts on",
             "on_failure": "When its guardrail fails",
@@ -92,7 +127,8 @@ class SettingsForm(forms.ModelForm):
             "second_approver": "A second person publishes",
         }
         help_texts = {
-            "target_false_positive_rate": "0.05 aims at 5 %. The first target that is set counts.",
+            "target_false_positive_rate": "The first target that is set counts.",
+            "target_recall": "A share, as the pages show it: 0.8.",
             "audit_fraction": "Fixed per text when it arrives; a change is for later texts.",
             "audit_share": "More audit labels: narrower intervals. Fewer: faster learning.",
             "mode": "Shadow decides and is recorded, but never acts.",
@@ -112,9 +148,12 @@ class SettingsForm(forms.ModelForm):
         for name in ADMIN_SETTINGS:
             self.fields[name].disabled = not may_set_authority
 
-    def groups(self) -> list[tuple[str, list[forms.BoundField]]]:
-        """Its fields as the page shows them, under headings."""
-        return [(title, [self[name] for name in names]) for title, names in self.GROUPS.items()]
+    def columns(self) -> list[list[tuple[str, list[forms.BoundField]]]]:
+        """Its fields as the page shows them: cards beside each other, with headings."""
+        return [
+            [(title, [self[name] for name in names]) for title, names in column.items()]
+            for column in self.COLUMNS
+        ]
 
     def split(self) -> dict[str, Any]:
         """What services.change_settings takes: name, targets and settings, as far as they changed.

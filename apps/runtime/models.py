@@ -258,6 +258,9 @@ class IncidentQuerySet(models.QuerySet["Incident"]):
             return rows
         return rows.filter(policy__in=Policy.objects.owned_by(actor))
 
+    def unresolved(self) -> IncidentQuerySet:
+        return self.exclude(status__in=Incident.CLOSED)
+
 
 class Incident(models.Model):
     """A miss or a false alarm seen in the wild, until a version that passes its case closes it.

@@ -33,6 +33,7 @@ from apps.runtime.models import Canary, Decision, Feedback, Incident, Retention,
 from apps.runtime.permissions import load_canary, load_decision, load_incident, may_read
 from apps.runtime.texts import kept_content
 
+POLICIES_NAMED = 500
 _SAID = 50
 _LIFE = ("open", "reproduced", "labelled", "case", "fixed", "verified")
 
@@ -90,6 +91,7 @@ def decision_list(request: HttpRequest) -> HttpResponseBase:
         "chosen": chosen,
         "actions": ACTIONS,
         "stages": (*STAGES, checking.STAGE),
+        "policies": viewer(request).workspace.policies.values_list("slug", "name")[:POLICIES_NAMED],
         "query": query.urlencode(),
     }
     return render(request, "runtime/decisions.html", context)
@@ -179,7 +181,7 @@ def incident_list(request: HttpRequest) -> HttpResponseBase:
     if status in Incident.Status.values:
         rows = rows.filter(status=status)
     elif status == _UNRESOLVED:
-        rows = rows.exclude(status__in=Incident.CLOSED)
+        rows = rows.unresolved()
     context = {
         "page": paginate(rows, cursor=request.GET.get("cursor", ""), size=25, order=("-id",)),
         "status": status,

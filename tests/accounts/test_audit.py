@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from django.db.utils import DatabaseError
 
 from apps.accounts.actor import task_actor
-from apps.accounts.audit import record, verify
+from apps.accounts.audit import actions_in, record, verify
 from apps.accounts.models import AuditEntry, AuditHead
 from apps.corpus import importing
 from tests import factories
@@ -38,6 +38,11 @@ def chain(db: None) -> Any:
         data = {"n": number, "share": number / 7, "text": "é\u2028<b>", "none": None, "list": [1]}
         record(actor, f"test.{number % 3}", workspace, **data)
     return workspace
+
+
+def test_its_page_knows_every_action_once(chain: Any) -> None:
+    record(task_actor(factories.make_workspace(), "tests"), "other.workspace", chain)
+    assert actions_in(chain) == ["test.0", "test.1", "test.2", "workspace.create"]
 
 
 def test_a_true_chain_has_no_break(chain: Any) -> None:

@@ -104,7 +104,7 @@ def test_a_policy_goes_from_shadow_to_enforce(world: World, visits: Visits) -> N
     expect(page.get_by_label(f"Checks of {slug}, a table")).to_contain_text("block")
     page.goto(f"/policies/{slug}/settings/")
     page.get_by_label("What the check API does with it").select_option("enforce")
-    page.get_by_role("button", name="Save").first.click()
+    page.get_by_role("button", name="Save the settings").click()
     play(page, bad)
     decided(page, "block")
 

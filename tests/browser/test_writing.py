@@ -198,7 +198,7 @@ def test_a_second_person_publishes_what_an_owner_wrote(visits: Visits, world: Wo
     slug = world.policy("second-person")
     admin = visits.open(world.admin, f"/policies/{slug}/settings/")
     admin.get_by_label("A second person publishes").check()
-    admin.get_by_role("button", name="Save").first.click()
+    admin.get_by_role("button", name="Save the settings").click()
     expect(admin.get_by_label("A second person publishes")).to_be_checked()
 
     owner = visits.open(world.owner, f"/policies/{slug}/settings/")

@@ -196,7 +196,7 @@ def test_an_owner_does_not_do_away_with_it(asked: Asked) -> None:
 
 def test_an_admin_does_away_with_it_on_the_page(asked: Asked) -> None:
     settings = factories.page_client(asked.admin).get(f"/policies/{asked.slug}/settings/")
-    fields = settings.context["form"].initial
+    fields = {one.html_name: one.value() for one in settings.context["form"]}
     form = {name: "" if value is None else value for name, value in fields.items()}
     del form["second_approver"]  # a box without its tick is not sent
     form["initial-second_approver"] = "True"

@@ -5,14 +5,18 @@ from __future__ import annotations
 import copy
 import random
 import time
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.db import connection, transaction
 from django.db.utils import DatabaseError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from apps.base.problems import Problem
 from apps.policies import services
+from apps.policies.forms import PercentField
 from apps.policies.models import Policy, PolicyVersion
 from apps.policies.permissions import load_policy
 from apps.policies.specification import compare, parse
@@ -203,13 +207,13 @@ def test_a_target_can_be_taken_away(owner: Any, policy: Policy) -> None:
 def test_the_settings_page_saves_with_empty_targets(owner: Any, policy: Policy) -> None:
     fields = {
         "name": "Doses, all of them",
-        "target_false_positive_rate": "0.02",
+        "target_false_positive_rate": "2",
         "target_recall": "",
         "target_cost_ratio": "",
         "retrain_after": "30",
         "retrain_every_hours": "",
-        "audit_fraction": "0.2",
-        "audit_share": "0.5",
+        "audit_fraction": "20",
+        "audit_share": "50",
         "mode": "enforce",
         "rollout": "50",
         "on_failure": "open",
@@ -219,8 +223,32 @@ def test_the_settings_page_saves_with_empty_targets(owner: Any, policy: Policy) 
     assert factories.page_client(owner).post("/policies/doses/settings/", fields).status_code == 302
     saved = Policy.objects.get()
     assert (saved.target_false_positive_rate, saved.target_recall) == (0.02, None)
+    assert (saved.audit_fraction, saved.audit_share) == (0.2, 0.5)
     assert saved.name == "Doses, all of them"
     assert (saved.mode, saved.on_failure, saved.level) == ("enforce", "open", "application")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("target_false_positive_rate", "120", "At most 90 percent."),
+        ("target_false_positive_rate", "0", "At least 0.01 percent."),
+        ("audit_fraction", "0.3", "At least 5 percent."),
+        ("audit_share", "-1", "At least 0 percent."),
+        ("target_recall", "80", "At most 0.9999: a share, not a percentage."),
+    ],
+)
+def test_the_settings_page_says_what_a_number_may_be(
+    owner: Any, policy: Policy, name: str, value: str, says: str
+) -> None:
+    page = factories.page_client(owner).post("/policies/doses/settings/", {name: value})
+    assert page.context["form"].errors[name] == [says]
+
+
+@given(percent=st.decimals(min_value=5, max_value=95, places=2))
+def test_a_percentage_comes_back_as_it_was_written(percent: Decimal) -> None:
+    field = PercentField()
+    assert Decimal(field.prepare_value(field.clean(str(percent)))) == percent
 
 
 def test_a_page_opened_long_ago_undoes_nothing_it_did_not_change(

@@ -463,6 +463,23 @@ def test_what_a_policy_did_not_allow_was_not_wrongly_allowed_by_it(space: Space)
     assert answer.json()["detail"] == "doses did not allow it: it asked to block."
 
 
+def home_of(actor: Any) -> str:
+    return factories.page_client(actor).get("/").content.decode()
+
+
+def test_home_says_how_many_incidents_wait(space: Space) -> None:
+    assert "unresolved" not in home_of(space.admin)
+    incident(space)
+    assert "1 unresolved" in home_of(space.admin)
+
+
+def test_home_tells_nobody_of_incidents_that_are_not_theirs(space: Space) -> None:
+    incident(space)
+    stranger = factories.make_member(space.policy.workspace, "owner")
+    factories.make_policy(stranger, slug="another")
+    assert "unresolved" not in home_of(stranger)
+
+
 def test_a_second_report_says_that_the_incident_is_known(space: Space) -> None:
     decision = decided(space, MISSED)
     browser = factories.page_client(space.admin)

@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from django import template
+from django.db.models import Count
 
 from apps.accounts.permissions import allowed
 from apps.guardrails.configuration import Configuration
 from apps.guardrails.models import ModelVersion
 from apps.policies.models import Policy
 from apps.runtime import replaying, traffic
+from apps.runtime.models import Incident
 from apps.runtime.switches import kill_switch_of
 from apps.runtime.traffic import LATENCIES
+
+POLICIES_SHOWN = 5
 
 register = template.Library()
 
@@ -70,6 +74,19 @@ def stopped_notice(context: dict[str, Any]) -> dict[str, Any]:
     sees = allowed(actor, "kill_switch.view")
     stopped = sees and kill_switch_of(actor.workspace).on
     return {"stopped": stopped, "may_turn": allowed(actor, "kill_switch.turn")}
+
+
+@register.inclusion_tag("runtime/open_incidents.html", takes_context=True)
+def open_incidents(context: dict[str, Any]) -> dict[str, Any]:
+    """How many incidents wait, by policy, those of most first; "" for a canary's."""
+    rows = (
+        Incident.objects.visible_to(context["actor"])
+        .unresolved()
+        .values_list("policy__name")
+        .annotate(count=Count("id"))
+        .order_by("-count", "policy__name")
+    )
+    return {"rows": rows[:POLICIES_SHOWN]}
 
 
 @register.simple_tag
