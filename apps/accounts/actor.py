@@ -59,6 +59,10 @@ class Actor:
         return self.membership is not None and self.membership.role == Role.ADMIN
 
     @property
+    def is_canary(self) -> bool:
+        return self.token is not None and self.token.of_canaries
+
+    @property
     def label(self) -> str:
         """How the audit trail names this actor."""
         if self.membership is None:

@@ -121,6 +121,8 @@ class ApiToken(models.Model):
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
     checks_per_second = models.PositiveSmallIntegerField(default=CHECKS_PER_SECOND)
+    # what is checked with it is no traffic
+    of_canaries = models.BooleanField(default=False, db_default=False)
 
     objects = ApiTokenQuerySet.as_manager()
 

@@ -37,6 +37,7 @@ def issue_token(
     scopes: Sequence[str],
     days: int = DEFAULT_DAYS,
     checks_per_second: int = CHECKS_PER_SECOND,
+    of_canaries: bool = False,
 ) -> tuple[ApiToken, str]:
     """Make a token for a member; the second value is the key, which nobody can show again."""
     wanted = set(scopes)
@@ -74,6 +75,7 @@ def issue_token(
         scopes=sorted(wanted),
         expires_at=timezone.now() + timedelta(days=days),
         checks_per_second=checks_per_second,
+        of_canaries=of_canaries,
     )
     record(
         actor,

@@ -222,7 +222,12 @@ def _key(membership: Membership) -> str:
     if time.monotonic() > until:
         actor = task_actor(membership.workspace, "canaries")
         _, key = issue_token(
-            actor, membership=membership, name="canaries", scopes=["check"], days=1
+            actor,
+            membership=membership,
+            name="canaries",
+            scopes=["check"],
+            days=1,
+            of_canaries=True,
         )
         _keys[membership.pk] = key, time.monotonic() + _KEY_FOR
     return key

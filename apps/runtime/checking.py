@@ -111,6 +111,7 @@ def check_with(
         workspace_id=actor.workspace.pk,
         at=moment_of(made),
         caller=actor.label,
+        canary=actor.is_canary,
         stage=stage,
         action=judgement.action,
         finished=judgement.finished,
@@ -183,7 +184,7 @@ def _shaped(judgement: Judgement, content: Mapping[str, Any]) -> str | list[str]
 def _kept_text(
     workspace: Workspace, bundle: Bundle, decision: Decision, content: Mapping[str, Any]
 ) -> DecisionText | None:
-    if random.random() >= bundle.kept_share:
+    if decision.canary or random.random() >= bundle.kept_share:
         return None
     given = {name: content[name] for name in CONTENTS if name in content}
     return DecisionText(

@@ -46,7 +46,11 @@ class _Workspace:
 
     def collect(self) -> Iterator[Metric]:
         rows = Traffic.objects.filter(workspace=self._workspace)
-        yield from _whole(rows.filter(policy=""))
+        yield from _whole(rows.filter(policy="", mode=""))
+        asked = rows.filter(policy="", mode=Traffic.CANARY).aggregate(asked=Sum("count"))["asked"]
+        yield CounterMetricFamily(
+            "parapet_canary_decisions", "Decisions about canaries, counted apart", asked or 0
+        )
         found = CounterMetricFamily(
             "parapet_findings",
             "Decisions by what each policy asked for; allow where it asked for nothing",

@@ -63,6 +63,7 @@ class DecisionQuerySet(models.QuerySet["Decision"]):
         until: datetime | None = None,
         degraded: bool = False,
         shadow: bool = False,
+        canary: bool | None = None,
     ) -> DecisionQuerySet:
         """Those of an action, of a stage, and of a policy; "" asks for none.
 
@@ -71,6 +72,7 @@ class DecisionQuerySet(models.QuerySet["Decision"]):
             since, until: only those made from the one moment on, and before the other.
             degraded: only those that were less than a whole judgement.
             shadow: only those in which it (or any) found something and did not act.
+            canary: only those about canaries, or none of them.
         """
         asked = {
             "action": action,
@@ -80,6 +82,8 @@ class DecisionQuerySet(models.QuerySet["Decision"]):
             "id__lt": until and first_id(until),
         }
         rows = self.filter(**{name: value for name, value in asked.items() if value})
+        if canary is not None:
+            rows = rows.filter(canary=canary)
         if degraded:
             rows = rows.exclude(degraded=[])
         if not shadow and not policy:
@@ -94,6 +98,7 @@ class Decision(models.Model):
 
     Args:
         caller: how the audit trail names who asked.
+        canary: whether it was about a canary, which is no traffic.
         finished: False when the answer was advice only, because an enforced policy failed.
         degraded: why it was less than a whole judgement; [] when it was whole.
         text_hash: keyed hash of what was judged, by the workspace's own key; never the text.
@@ -106,6 +111,7 @@ class Decision(models.Model):
     workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+", db_index=False)
     at = models.DateTimeField()
     caller = models.CharField(max_length=400)
+    canary = models.BooleanField(default=False, db_default=False)
     stage = models.CharField(max_length=10)
     action = models.CharField(max_length=10)
     finished = models.BooleanField()
@@ -139,6 +145,17 @@ class Decision(models.Model):
                 fields=["workspace", "id"],
                 name="decision_degraded",
                 condition=~models.Q(degraded=[]),
+            ),
+            # canaries are nearly all of a quiet site's decisions, and nearly none of a busy one's
+            models.Index(
+                fields=["workspace", "id"],
+                name="decision_traffic",
+                condition=models.Q(canary=False),
+            ),
+            models.Index(
+                fields=["workspace", "id"],
+                name="decision_canary",
+                condition=models.Q(canary=True),
             ),
         ]
         triggers = [
@@ -384,7 +401,8 @@ class Traffic(models.Model):
     """How many decisions of an hour were like this: counted as they are written.
 
     Args:
-        policy: "" for whole decisions, by action; else what one policy asked for, by its mode.
+        policy: "" for whole decisions, by action, of which those of the mode CANARY are no traffic;
+            else what one policy asked for, by its mode.
         rule: of a finding that knows it; "" for all that a policy asked for in one decision.
         changed: decisions that a shadow policy would have made more restrictive.
         buckets: of whole decisions, how many took up to each of LATENCIES milliseconds, then more.
@@ -393,6 +411,7 @@ class Traffic(models.Model):
     """
 
     LATENCIES = (1, 2, 3, 5, 10, 20, 50, 100, 200)
+    CANARY = "canary"
 
     id = models.BigAutoField(primary_key=True)
     workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+", db_index=False)

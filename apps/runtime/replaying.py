@@ -181,7 +181,7 @@ def _recent(policy: Policy, specification: Specification | None) -> list[UUID]:
     added = set(specification.stages if specification else ()) - set(
         version.stages if version else ()
     )
-    of_all = Decision.objects.filter(workspace=policy.workspace).order_by("-id")
+    of_all = Decision.objects.filter(workspace=policy.workspace, canary=False).order_by("-id")
     rows = Decision.objects.filter(pk__in=of_all.values("pk")[:_LOOKED_AT]).filter(
         Q(receipt__contains=[{"policy": policy.slug}]) | Q(stage__in=added)
     )

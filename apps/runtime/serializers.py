@@ -181,6 +181,7 @@ class CheckedShape(AnswerShape):
 class DecisionShape(AnswerShape):
     at = serializers.DateTimeField()
     caller = serializers.CharField()
+    canary = serializers.BooleanField()
     stage = serializers.CharField()
     finished = serializers.BooleanField()
     bundle = serializers.CharField()
@@ -222,7 +223,7 @@ class IncidentShape(serializers.Serializer):
     opened_at = serializers.DateTimeField()
 
 
-NARROWED = ("action", "stage", "policy", "since", "until", "degraded", "shadow")
+NARROWED = ("action", "stage", "policy", "since", "until", "degraded", "shadow", "canary")
 
 
 class DecisionQuery(ListQuery):
@@ -247,6 +248,12 @@ class DecisionQuery(ListQuery):
         required=False,
         default=False,
         help_text="Only those in which the policy (or any) found something and did not act.",
+    )
+    canary = serializers.BooleanField(
+        required=False,
+        default=None,
+        allow_null=True,
+        help_text="Only those about canaries, or none of them.",
     )
 
 
@@ -421,6 +428,7 @@ def show_decision(decision: Decision) -> dict[str, Any]:
         **_show_answer(decision),
         "at": decision.at,
         "caller": decision.caller,
+        "canary": decision.canary,
         "stage": decision.stage,
         "finished": decision.finished,
         "bundle": decision.bundle,

@@ -52,13 +52,14 @@ def count(decisions: Iterable[Decision], *, dropped: Mapping[UUID, int]) -> None
     rows: dict[_Key, _Row] = defaultdict(_Row)
     for decision in decisions:
         workspace, hour = decision.workspace_id, decision.at.replace(**_WHOLE)
-        whole = rows[workspace, hour, "", "", "", decision.action]
+        mode = Traffic.CANARY if decision.canary else ""
+        whole = rows[workspace, hour, "", mode, "", decision.action]
         whole.count += 1
         whole.degraded += bool(decision.degraded)
         whole.unfinished += not decision.finished
         whole.milliseconds += decision.latency_ms
         whole.buckets[bisect_left(LATENCIES, decision.latency_ms)] += 1
-        for key, changed in _said(decision):
+        for key, changed in () if decision.canary else _said(decision):
             rows[workspace, hour, *key].count += 1
             rows[workspace, hour, *key].changed += changed
     there = Workspace.objects.filter(pk__in=[*dropped]) if dropped else Workspace.objects.none()
@@ -241,6 +242,8 @@ class Summary:
     """The traffic of a workspace in the last hours.
 
     Args:
+        total: decisions, without those about canaries, which all else leaves out as well, but for
+            checks: what failed, and what asking came to.
         hours: of each hour that had traffic, its decisions by action, oldest first.
         policies: by policy and mode, of how many decisions it was a part, how often it asked for
             something, and how often a shadow one would have made the decision stricter.
@@ -249,6 +252,7 @@ class Summary:
     """
 
     total: int
+    canaries: int
     actions: dict[str, int]
     degraded: int
     unfinished: int
@@ -264,7 +268,8 @@ class Summary:
 def summary(workspace: Workspace, *, hours: int = HOURS) -> Summary:
     """What was decided since so many hours; nothing is asked of the decisions themselves."""
     rows = list(Traffic.objects.filter(**_recent(workspace, hours)).order_by("hour"))
-    whole = [row for row in rows if row.policy == ""]
+    of_canaries = [row for row in rows if row.mode == Traffic.CANARY]
+    whole = [row for row in rows if row.policy == row.mode == ""]
     by_hour: dict[datetime, dict[str, int]] = {}
     actions: dict[str, int] = {}
     for row in whole:
@@ -273,6 +278,7 @@ def summary(workspace: Workspace, *, hours: int = HOURS) -> Summary:
     buckets = [sum(column) for column in zip(*(row.buckets for row in whole), strict=True)]
     return Summary(
         total=sum(actions.values()),
+        canaries=sum(row.count for row in of_canaries),
         actions={action: actions[action] for action in ACTIONS if action in actions},
         degraded=sum(row.degraded for row in whole),
         unfinished=sum(row.unfinished for row in whole),

@@ -34,6 +34,7 @@ from apps.runtime.permissions import load_canary, load_decision, load_incident, 
 from apps.runtime.texts import kept_content
 
 POLICIES_NAMED = 500
+_CANARIES = {"only": True, "too": None}
 _SAID = 50
 _LIFE = ("open", "reproduced", "labelled", "case", "fixed", "verified")
 
@@ -70,9 +71,10 @@ def playground(request: HttpRequest) -> HttpResponseBase:
 @page("decisions.view")
 def decision_list(request: HttpRequest) -> HttpResponseBase:
     """Decisions, newest first; by action, stage, policy, time, or what became of them."""
-    names = ("action", "stage", "policy", "id", "since", "until", "degraded", "shadow")
+    names = ("action", "stage", "policy", "id", "since", "until", "degraded", "shadow", "canaries")
     chosen = {name: request.GET.get(name, "").strip()[:60] for name in names}
-    rows = Decision.objects.visible_to(viewer(request)).narrowed(
+    decisions = Decision.objects.visible_to(viewer(request))
+    rows = decisions.narrowed(
         action=chosen["action"],
         stage=chosen["stage"],
         policy=chosen["policy"],
@@ -80,10 +82,11 @@ def decision_list(request: HttpRequest) -> HttpResponseBase:
         until=moment_in(chosen["until"]),
         degraded=bool(chosen["degraded"]),
         shadow=bool(chosen["shadow"]),
+        canary=_CANARIES.get(chosen["canaries"], False),
     )
     if chosen["id"]:
         found = uuid_in(chosen["id"])
-        rows = rows.filter(pk=found) if found else rows.none()
+        rows = decisions.filter(pk=found) if found else rows.none()
     query = request.GET.copy()
     query.pop("cursor", None)
     context = {

@@ -6,8 +6,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from apps.accounts.tokens import actor_of, issue_token
 from apps.base.ids import uuid7
-from apps.runtime.models import Decision
+from apps.runtime import bundles, checking, replaying, texts
+from apps.runtime.models import Decision, Retention
+from apps.runtime.traffic import summary
 from tests import factories
 from tests.runtime.conftest import Space, written
 
@@ -53,8 +56,61 @@ def test_a_time_on_the_page_is_utc_and_one_that_is_none_is_told(space: Space) ->
     assert "Write a time as year-month-day hour:minute, in UTC." in refused.content.decode()
 
 
+@pytest.fixture
+def canary(space: Space) -> Decision:
+    """What a canary's check left, in a workspace that keeps every text."""
+    Retention.objects.create(workspace=space.admin.workspace, share=1, days=1)
+    bundles.forget()
+    member = space.admin.person
+    _, key = issue_token(
+        space.admin, membership=member, name="canaries", scopes=["check"], of_canaries=True
+    )
+    actor = actor_of(key)
+    assert actor is not None
+    checked = checking.check(actor, stage="output", content={"text": BAD})
+    return next(row for row in written() if row.pk == checked.decision.pk)
+
+
+def test_a_canarys_decision_is_no_traffic(space: Space, canary: Decision) -> None:
+    told = summary(space.admin.workspace)
+    assert (told.total, told.actions, told.policies, told.canaries) == (0, {}, [], 1)
+
+
+def test_what_checks_came_to_is_counted_of_canaries_too(space: Space, canary: Decision) -> None:
+    assert [one.ran for one in summary(space.admin.workspace).checks] == [1]
+
+
+def test_a_canarys_decision_is_found_where_it_is_asked_for(space: Space, canary: Decision) -> None:
+    space.check(GOOD)
+    written()
+    assert [found(space, query) for query in ("", "canary=true", "canary=false")] == [2, 1, 1]
+    pages = factories.page_client(space.admin)
+    shown = [
+        str(canary.pk) in pages.get(f"/decisions/?canaries={which}").content.decode()
+        for which in ("", "too", "only")
+    ]
+    assert shown == [False, True, True]
+
+
+def test_a_change_is_not_tried_on_canaries(space: Space, canary: Decision) -> None:
+    tried = replaying.preview(space.policy)
+    assert (tried.replayed, tried.lost) == (0, 0)
+
+
+def test_a_canarys_text_is_not_kept_twice(space: Space, canary: Decision) -> None:
+    assert texts.kept_content(space.admin.workspace, canary.pk) is None
+
+
 @pytest.mark.parametrize(
-    "query", ["action=block", "stage=retrieval", "degraded=true", "shadow=true", "policy=other"]
+    "query",
+    [
+        "action=block",
+        "stage=retrieval",
+        "degraded=true",
+        "shadow=true",
+        "policy=other",
+        "canary=true",
+    ],
 )
 def test_rare_decisions_are_found_without_reading_the_others(space: Space, query: str) -> None:
     space.check(GOOD)
@@ -63,6 +119,7 @@ def test_rare_decisions_are_found_without_reading_the_others(space: Space, query
     shadow = {"mode": "shadow", "action": "block", "advisory": False, "policy": "other"}
     rare = {"action": "block", "stage": "retrieval", "degraded": ["no_model"]}
     rare["receipt"] = [{**like.receipt[0], **shadow}]
+    rare["canary"] = True
     rows = [common | (rare if place % 1000 == 0 else {}) for place in range(4000)]
     Decision.objects.bulk_create(Decision(**{**row, "id": uuid7()}) for row in rows)
     with connection.cursor() as cursor:

@@ -1012,7 +1012,9 @@ KNOWN = {
     "BatchIn": {"items"},
     "ChunkIn": {"stream", "number", "chunk", "final", "stage", "policies", "context"},
     "FeedbackIn": {"verdict", "note", "policy", "turn"},
-    "DecisionQuery": {"action", "stage", "policy", "since", "until", "degraded", "shadow"},
+    "DecisionQuery": {
+        "action", "stage", "policy", "since", "until", "degraded", "shadow", "canary",
+    },
     "IncidentQuery": {"status"},
     "IncidentPatch": {"act", "why"},
     "CanaryIn": {"stage", "text", "expected"},
