@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
 from dataclasses import dataclass, field
@@ -246,24 +246,30 @@ def judge(
     )
     key = rollout_key or "\n".join(subject.text for subject in subjects)
     rounds = [_Round(guard, *_mode(bundle, guard, key), allowing) for guard in guards]
-    for one in rounds:
-        if one.mode == "off":
+    acting_first = sorted(rounds, key=lambda one: one.mode != "enforce")
+    for one, check in _in_turn(acting_first):
+        if check.kind == CLASSIFIER and problem:
+            one.heard[check.key] = Heard(failed=check.problem or problem)
+        elif check.needs_call and not any(subject.calls for subject in subjects):
+            _without_call(one, check, stage)
+        elif check.remote and one.why == "kill_switch":
+            one.spared[check.key] = one.why  # nobody waits for a judge while nothing may act
+        elif check.remote and check.evaluate is not None:
             continue
-        for check in one.checks:
-            if check.kind == CLASSIFIER and problem:
-                one.heard[check.key] = Heard(failed=check.problem or problem)
-            elif check.needs_call and not any(subject.calls for subject in subjects):
-                _without_call(one, check, stage)
-            elif check.remote and one.why == "kill_switch":
-                one.spared[check.key] = one.why  # nobody waits for a judge while nothing may act
-            elif check.remote and check.evaluate is not None:
-                continue
-            elif clock() > until and check.evaluate is not None:
-                one.heard[check.key] = Heard(failed="deadline")
-            else:
-                one.heard[check.key] = look(one.guard.guardrail, check, scored, bundle.panel)
-    _ask(bundle, rounds, scored)
+        elif clock() > until and check.evaluate is not None:
+            one.heard[check.key] = Heard(failed="deadline")
+        else:
+            one.heard[check.key] = look(one.guard.guardrail, check, scored, bundle.panel)
+    _ask(bundle, acting_first, scored)
     return _conclude(rounds, subjects)
+
+
+def _in_turn(rounds: Sequence[_Round]) -> Iterator[tuple[_Round, Check]]:
+    """Every check that is to look, those that are only told last: they take nobody's time."""
+    for advisory in (False, True):
+        for one in rounds:
+            if one.mode != "off":
+                yield from ((one, check) for check in one.checks if check.advisory == advisory)
 
 
 def _without_call(one: _Round, check: Check, stage: str) -> None:
@@ -355,9 +361,19 @@ def _conclude(rounds: Sequence[_Round], subjects: Sequence[Subject]) -> Judgemen
     outcomes = by_turn(found, len(subjects))
     outcome = together(outcomes)
     acting = [one for one in rounds if one.mode == "enforce"]
-    codes = {entry.why for entry in receipt if (entry.status, entry.mode) == ("failed", "enforce")}
+    # of an advisory check nothing is missed that could act
+    codes = {
+        entry.why
+        for entry in receipt
+        if (entry.status, entry.mode, entry.advisory) == ("failed", "enforce", False)
+    }
     codes |= {one.why for one in rounds if one.why == "kill_switch"}
-    codes |= {said.partly for one in acting for said in one.heard.values() if said.partly}
+    codes |= {
+        one.heard[check.key].partly
+        for one in acting
+        for check in one.checks
+        if not check.advisory and check.key in one.heard
+    } - {""}
     finished = not failed or outcome.action == "block"
     closed = any(guard.on_failure == "closed" for guard in failed)
     action = "block" if closed and not finished else outcome.action

@@ -70,7 +70,7 @@ _OF_TOKENS = (401, 403)
 _OF_THE_TEXT = ("too_large", "nul", "surrogate")
 _NONE: Any = object()
 _ONE_CONTENT = "Give one of text, messages, tool_call and passages, and only one."
-_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]|\n")
+_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s)|[。！？]|\n")
 _MAY_END = ".!?…\"'”’)]"
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Result = TypeVar("_Result")

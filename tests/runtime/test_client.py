@@ -807,6 +807,14 @@ def test_it_finds_the_ends_in_texts_without_spaces(server: Server) -> None:
     ]
 
 
+def test_a_long_run_of_dots_holds_nobody_up() -> None:
+    held, begun = client._Held(1), time.monotonic()
+    for _ in range(2_000):
+        held.add("." * 8)
+    assert time.monotonic() - begun < 2
+    assert held.rest() == "." * 16_000
+
+
 def test_it_takes_a_dot_in_a_number_for_no_end(server: Server) -> None:
     list(client.guard_stream(parapet(server), ["It is 3.", "5 now"]))
     assert len(server.asked) == 1

@@ -132,6 +132,27 @@ def test_shadow_decides_and_is_told_but_never_acts() -> None:
     assert found.receipt[0].action == "block"
 
 
+def test_what_does_not_act_takes_no_time_of_what_acts() -> None:
+    def slow(subject: Subject) -> Found:
+        nonlocal now
+        now += 1000.0
+        return Found(0.0)
+
+    now = 0.0
+    late = words("overdose", key="words-too")
+    found = judged(
+        bundle(
+            guard("a-shadow", words("-", evaluate=slow), mode="shadow"),
+            guard("b", words("-", key="told", evaluate=slow, advisory=True), late),
+        ),
+        BAD,
+        clock=lambda: now,
+    )
+    assert (found.action, found.finished, found.degraded) == ("block", True, ())
+    said = {entry.check: entry.why for entry in found.receipt}
+    assert said == {"words": "", "told": "deadline", "words-too": ""}
+
+
 def test_off_is_skipped_and_says_so() -> None:
     found = judged(bundle(guard(mode="off")), BAD)
     assert (found.receipt[0].status, found.receipt[0].why) == ("skipped", "mode_off")
