@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import re
 
-# soft hyphen, Mongolian vowel separator, zero-width and bidi marks, fillers, variation selectors,
-# byte order mark, tag characters
+# controls that are no space; then what Unicode calls default ignorable (soft hyphen, zero-width and
+# bidi marks, fillers, variation selectors, byte order mark, tag characters and others), and the
+# marks of interlinear notes and hieroglyphs' layout
+_CONTROLS = "\x00-\x08\x0e-\x1b\x7f"
+CONTROL = re.compile(f"[{_CONTROLS}]")
 INVISIBLE = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
-    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
+    f"[{_CONTROLS}\x80-\x84\x86-\x9f"
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U00013430-\U0001343f"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 
 _BLANK = re.compile(rf"(?:\s|{INVISIBLE.pattern})*")
 _TAGS = re.compile("[\U000e0020-\U000e007e]")
+
+
+def is_plain(text: str) -> bool:
+    """Whether it is ASCII in which nothing is hidden."""
+    return text.isascii() and CONTROL.search(text) is None
 
 
 def is_blank(text: str) -> bool:

@@ -106,7 +106,8 @@ def test_extracts_as_defined(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "unseen", "\u200b\u200d\u00ad\u2060\u202e\ufeff\ufe0f\u034f\u3164\U000e0041"
+    "unseen",
+    "\u200b\u200d\u00ad\u2060\u202e\ufeff\ufe0f\u034f\u3164\U000e0041\x01\x7f\x9f\ufff9\U0001d173",
 )
 def test_what_a_reader_does_not_see_hides_no_word(unseen: str) -> None:
     hidden = "kill all humans".replace("l", f"l{unseen}").replace(" ", f"{unseen} ")

@@ -1,7 +1,8 @@
 """Texts as rules should see them: without the disguises of Unicode, with the way back.
 
-NFKC, without invisible characters, optionally case-folded (safety.md 3.5). Offsets lead back to
-code points of the text as received. Django-free.
+NFKC, without invisible characters and without marks that make no letter (a line through or under
+Latin, Greek and Cyrillic ones), optionally case-folded (safety.md 3.5). Offsets lead back to code
+points of the text as received. Django-free.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
-from apps.base.invisible import INVISIBLE
+from apps.base.invisible import INVISIBLE, is_plain
 
 MAXIMUM_EXPANSION = 4
 """One cluster of characters becomes at most so many times as many; a few would become 18."""
@@ -38,7 +39,7 @@ class Form:
 
 def plain(text: str) -> Form | None:
     """NFKC without invisible characters; None when the text is that already."""
-    if text.isascii():
+    if is_plain(text):
         return None
     form = _form(text, fold=False)
     return None if form.text == text else form
@@ -46,7 +47,7 @@ def plain(text: str) -> Form | None:
 
 def folded(text: str) -> Form | None:
     """The same, case-folded; None when the text is ASCII: engines fold that themselves."""
-    if text.isascii():
+    if is_plain(text):
         return None
     form = _form(text, fold=True)
     return None if form.text == text else form
@@ -54,7 +55,7 @@ def folded(text: str) -> Form | None:
 
 def fold(text: str) -> str:
     """The folded form alone, for words that are compared with folded texts."""
-    return text.casefold() if text.isascii() else _form(text, fold=True).text
+    return text.casefold() if is_plain(text) else _form(text, fold=True).text
 
 
 def _form(text: str, *, fold: bool) -> Form:
@@ -69,9 +70,15 @@ def _form(text: str, *, fold: bool) -> Form:
 
 
 def _clusters(text: str) -> list[tuple[int, str]]:
-    """Each character with the marks that combine with it, which normalise together."""
+    """Each character with the marks that combine with it, which normalise together.
+
+    What nobody sees is in none of them: it would keep a letter and its mark apart.
+    """
+    hidden = {match.start() for match in INVISIBLE.finditer(text)}
     clusters: list[tuple[int, str]] = []
     for at, character in enumerate(text):
+        if at in hidden:
+            continue
         if clusters and _joins(character):
             start, before = clusters[-1]
             if len(before) < 32:
@@ -84,16 +91,22 @@ def _clusters(text: str) -> list[tuple[int, str]]:
 def _joins(character: str) -> bool:
     """Whether it may become one with what stands before it: marks, Hangul's later parts, kana's."""
     return (
-        bool(unicodedata.combining(character))
+        _is_mark(character)
         or "\u1161" <= character <= "\u11ff"
         or character in "\uff9e\uff9f"
     )
 
 
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character) == "Me" or unicodedata.combining(character) > 0
+
+
 @lru_cache(maxsize=20_000)
 def _normal(cluster: str, fold: bool) -> str:
-    visible = INVISIBLE.sub("", cluster)
-    normal = unicodedata.normalize("NFKC", visible)
+    normal = unicodedata.normalize("NFKC", cluster)
     if fold:
         normal = unicodedata.normalize("NFKC", normal.casefold())
+    # in other scripts a mark that stands alone may be a vowel or a tone
+    if normal[:1] < "\u0590" or "\u1e00" <= normal[:1] < "\u2000":
+        normal = normal[:1] + "".join(one for one in normal[1:] if not _is_mark(one))
     return normal[: MAXIMUM_EXPANSION * len(cluster)]

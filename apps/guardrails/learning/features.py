@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from apps.base.invisible import is_invisible
+from apps.base.invisible import is_invisible, is_plain
 
 EXTRACTOR_VERSION = 1
 BLOCK = 2**16
@@ -130,7 +130,7 @@ def _fold(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     """
     joined = f" {' '.join(texts)} "
     lengths = np.array([len(text) + 1 for text in texts], np.int64)
-    if joined.isascii():
+    if is_plain(joined):
         return _ASCII.take(np.frombuffer(joined.encode("ascii"), np.uint8)), lengths
     raw = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), "<u4")
     pieces = [_fold_piece(raw[start : start + _PIECE]) for start in range(0, len(raw), _PIECE)]
@@ -144,7 +144,7 @@ def _fold(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
 def _fold_piece(raw: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
     """Folds code points by table, and says how many (0 to 18) each has become."""
     codes = _ASCII.take(raw, mode="clip")
-    foreign = np.flatnonzero(raw >= 128)
+    foreign = np.flatnonzero(_FOREIGN.take(raw, mode="clip"))
     size = np.ones(len(raw), np.uint8)
     if not len(foreign):
         return codes, size
@@ -208,7 +208,7 @@ def plain(text: str) -> str:
 
     It has the features of the text. Its lines are lines still, and blank ones between them are one.
     """
-    foreign = [character for character in set(text) if not character.isascii()]
+    foreign = [character for character in set(text) if not is_plain(character)]
     folded = {ord(one): _fold_code_point(ord(one)) for one in foreign if not one.isspace()}
     # some are marks on a space
     empty = {code: " " if to else "" for code, to in folded.items() if set(to) <= {_SPACE}}
@@ -223,7 +223,9 @@ def _classify(character: str) -> int:
     return ord(character) | (_WORD if character.isalnum() or character == "_" else 0)
 
 
-_ASCII = np.array([_fold_code_point(code)[0] for code in range(128)], np.uint32)
+# what becomes one code point without looking it up, and what does not
+_ASCII = np.array([(*_fold_code_point(code), 0)[0] for code in range(128)], np.uint32)
+_FOREIGN = np.array([not is_plain(chr(code)) for code in range(129)])
 
 
 def _collapse(
