@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from itertools import islice
 from typing import Any, ClassVar
 
 from cryptography.fernet import InvalidToken
@@ -188,6 +189,10 @@ def _without_secrets(answer: Any) -> Any:
     return {name: value for name, value in answer.items() if name not in SHOWN_ONCE}
 
 
+MOST_ERRORS = 20
+MOST_ITEMS = 1_000
+"""Of a list in a body that has no narrower limit."""
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 
 
@@ -202,7 +207,7 @@ def validated(serializer_class: type[serializers.Serializer], data: Any) -> dict
 
 def known_only(serializer: serializers.Serializer, data: Any, pointer: str = "") -> None:
     """Refuse names, at any depth, that nothing reads: a slip must not pass for what was meant."""
-    errors = list(_unknown(serializer, data, pointer))
+    errors = list(islice(_unknown(serializer, data, pointer), MOST_ERRORS))
     if errors:
         raise Problem(
             f"Unknown names were sent. {errors[0].message}", code="unknown_field", errors=errors
@@ -212,6 +217,7 @@ def known_only(serializer: serializers.Serializer, data: Any, pointer: str = "")
 def _unknown(field: serializers.Field, data: Any, pointer: str) -> Iterator[FieldError]:
     child = getattr(field, "child", None)
     if isinstance(data, list) and child is not None:
+        hold_length(data, getattr(field, "max_length", None) or MOST_ITEMS, pointer)
         for place, item in enumerate(data):
             yield from _unknown(child, item, f"{pointer}/{place}")
     elif isinstance(data, Mapping) and isinstance(field, serializers.Serializer):
@@ -224,6 +230,13 @@ def _unknown(field: serializers.Field, data: Any, pointer: str) -> Iterator[Fiel
         for name, inner in names.items():
             if name in data:
                 yield from _unknown(inner, data[name], f"{pointer}/{name}")
+
+
+def hold_length(data: list[Any], most: int, pointer: str) -> None:
+    """Refuse a long list at once: serializers look at every item before they count them."""
+    if len(data) > most:
+        errors = [FieldError(pointer or "/", f"At most {most:,}.")]
+        raise Problem(f"At most {most:,} at once.", "too_large", 413, errors=errors)
 
 
 class _Made(threading.local):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -13,7 +13,7 @@ from uuid import UUID
 
 from apps.base.problems import FieldError, Problem
 from apps.guardrails.checks import KINDS
-from apps.guardrails.checks.interface import Call, Evaluate, Kind, Subject, validate
+from apps.guardrails.checks.interface import Call, Evaluate, Subject, validate
 from apps.guardrails.checks.matching import TooMuchWork, worst_seconds
 from apps.guardrails.gate import KINDS as GATES
 from apps.guardrails.gate import Gate
@@ -96,6 +96,8 @@ def parse(data: Mapping[str, Any], *, rules: Mapping[str, str]) -> Configuration
     gate = _gate(data.get("gate", {}), errors)
     if not errors and sum(number_of_patterns(asdict(check)) for check in checks) > MOST_PATTERNS:
         errors.append(FieldError("/checks", f"At most {MOST_PATTERNS} patterns altogether."))
+    if not errors:
+        errors += _slow_ones(checks)
     if errors:
         raise Problem("The guardrail is not right yet.", errors=errors)
     return Configuration(tuple(checks), gate)
@@ -168,29 +170,43 @@ def _check(row: Any, at: str, rules: Mapping[str, str], errors: list[FieldError]
     try:
         complete = validate(KINDS[kind], settings)
         if kind != CLASSIFIER:
-            _try(KINDS[kind], complete)
+            KINDS[kind].build(complete)
     except Problem as problem:
         errors += [FieldError(f"{at}/settings{e.pointer}", e.message) for e in problem.errors]
         return check
     return CheckSettings(check.key, kind, check.rule, check.advisory, check.weight, complete)
 
 
-def _try(kind: Kind, settings: Mapping[str, Any]) -> None:
-    """Build the check; refuse patterns that are slow on long texts: linear time can be long."""
-    evaluate = kind.build(settings)
-    patterns = kind.patterns(settings)
+def _slow_ones(checks: Sequence[CheckSettings]) -> list[FieldError]:
+    """Checks whose patterns are slow on long texts: linear time can be long."""
+    until = time.thread_time() + _LONGEST_TRIAL
+    errors = []
+    for place, check in enumerate(checks):
+        if time.thread_time() > until:
+            errors.append(FieldError("/checks", "Trying all patterns takes too long; use fewer."))
+            break
+        try:
+            _try_patterns(check.kind, json.dumps(check.settings, sort_keys=True))
+        except TooMuchWork:
+            name = next(one.name for one in KINDS[check.kind].fields if one.name in _PATTERNS)
+            pointer = f"/checks/{place}/settings/{name}"
+            slow = "Its patterns are too slow on long texts; simplify them."
+            errors.append(FieldError(pointer, slow))
+    return errors
+
+
+@lru_cache(maxsize=1_000)
+def _try_patterns(kind: str, settings: str) -> None:
+    """Raise TooMuchWork where its patterns are slow; what was found quick is not tried again."""
+    given = json.loads(settings)
+    patterns = KINDS[kind].patterns(given)
     if not patterns:
         return
-    if worst_seconds(patterns) > _MOST_SECONDS or any(
-        _is_slow(evaluate, subject) for subject in _long_subjects()
-    ):
-        name = next(one.name for one in kind.fields if one.name in _PATTERNS)
-        raise Problem(
-            "Too slow.",
-            errors=[
-                FieldError(f"/{name}", "Its patterns are too slow on long texts; simplify them.")
-            ],
-        )
+    if worst_seconds(patterns, _MOST_SECONDS) > _MOST_SECONDS:
+        raise TooMuchWork
+    evaluate = KINDS[kind].build(given)
+    if any(_is_slow(evaluate, subject) for subject in _long_subjects()):
+        raise TooMuchWork
 
 
 def _is_slow(evaluate: Evaluate, subject: Subject) -> bool:
@@ -221,6 +237,8 @@ def _long(text: str) -> Subject:
 
 _PATTERNS = ("patterns", "values", "schema")
 _MOST_SECONDS = 0.25
+_LONGEST_TRIAL = 5.0
+"""Seconds of the processor, after which no further check is tried: somebody waits for the page."""
 
 
 def _gate(data: Any, errors: list[FieldError]) -> Gate:

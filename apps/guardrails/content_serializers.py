@@ -137,7 +137,15 @@ class ContentIn(serializers.Serializer):
     def to_internal_value(self, data: Any) -> Any:
         for name in CONTENTS if isinstance(data, dict) else ():
             hold_number(data.get(name))
+        hold_number(_calls_in(data.get("messages") if isinstance(data, dict) else None))
         return super().to_internal_value(data)
+
+
+def _calls_in(messages: Any) -> list[Any]:
+    """Every call of all messages, whatever they look like."""
+    turns = messages if isinstance(messages, list) else []
+    listed = [turn.get("tool_calls") for turn in turns if isinstance(turn, dict)]
+    return [call for calls in listed if isinstance(calls, list) for call in calls]
 
 
 def written(shape: str, text: str) -> dict[str, Any]:

@@ -7,22 +7,18 @@ name or a call inside a message hides nothing.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from apps.base.problems import FieldError, Problem
+from apps.guardrails.checks.escapes import LAYERS, is_escaped, undone
 from apps.guardrails.checks.interface import Call, Subject
 
 CONTENTS = ("text", "messages", "tool_call", "passages")
 MAXIMUM_BYTES = 64 * 1024
 MAXIMUM_TURNS = 200
 _AT = {"tool_call": ("text", "tool_call"), "retrieval": ("text", "passages")}
-_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
-_MEANS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
-_LAYERS = 8
-"""Of escapes within escapes that are undone; what has more is refused."""
 
 
 def subjects_of(content: Mapping[str, Any], *, stage: str = "") -> list[Subject]:
@@ -110,27 +106,16 @@ def _call_text(call: Call, written: str) -> str:
 
 
 def _undone(text: str) -> Iterator[str]:
-    """The text with its escapes undone, layer by layer, as long as there are any."""
-    before = ""
-    for _ in range(_LAYERS):
-        if text == before or "\\" not in text:
-            return
-        before, undone = text, _ESCAPE.sub(_meant, text)
-        # two halves of a surrogate pair become one character; half of one is none
-        undone = undone.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        text = undone.replace("\0", "\ufffd")
-        yield text
-    if _ESCAPE.search(text):
+    """The text with its escapes undone, each layer of them."""
+    layer = text
+    for layer in undone(text):
+        yield layer
+    if is_escaped(layer):
         raise Problem(
-            f"Arguments have more than {_LAYERS} layers of escapes: who could say what they mean?",
+            f"Arguments have more than {LAYERS} layers of escapes: who could say what they mean?",
             code="too_deep",
             errors=[FieldError("/tool_call/arguments", "Send them with fewer escapes.")],
         )
-
-
-def _meant(escape: re.Match[str]) -> str:
-    what = escape[1]
-    return chr(int(what[1:], 16)) if len(what) == 5 else _MEANS.get(what, what)
 
 
 def _strings(value: Any) -> Iterable[str]:

@@ -952,7 +952,7 @@ def test_more_turns_than_are_judged_are_not_even_read(calling: Space) -> None:
         assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
         assert time.thread_time() - started < 2.0
     many = {"role": "assistant", "content": "a", "tool_calls": [CALL] * 201}
-    assert calling.api.post("check", {"stage": "input", "messages": [many]}).status_code == 400
+    assert calling.api.post("check", {"stage": "input", "messages": [many]}).status_code == 413
 
 
 def test_a_second_first_draft_does_not_replace_the_first_unseen(space: Space) -> None:

@@ -90,11 +90,7 @@ def _clusters(text: str) -> list[tuple[int, str]]:
 
 def _joins(character: str) -> bool:
     """Whether it may become one with what stands before it: marks, Hangul's later parts, kana's."""
-    return (
-        _is_mark(character)
-        or "\u1161" <= character <= "\u11ff"
-        or character in "\uff9e\uff9f"
-    )
+    return _is_mark(character) or "\u1161" <= character <= "\u11ff" or character in "\uff9e\uff9f"
 
 
 def _is_mark(character: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from apps.guardrails.checks.candidates import MOST, counted
+from apps.guardrails.checks.escapes import undone
 from apps.guardrails.checks.interface import (
     NOTHING,
     Call,
@@ -58,15 +59,14 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
         elif allowed and call.tool not in allowed:
             yield "a tool that is not allowed", _places(text, call.tool)
         arguments = {} if call.arguments is None else call.arguments
-        said = schemas[call.tool].problem_of(arguments) if call.tool in schemas else ""
+        schema = schemas.get(fold(call.tool.strip()))
+        said = schema.problem_of(arguments) if schema else ""
         if said:
             yield f"arguments {said}", []
-        elif isinstance(arguments, str) or not (
-            call.tool in schemas or isinstance(arguments, Mapping)
-        ):
+        elif isinstance(arguments, str) or not (schema or isinstance(arguments, Mapping)):
             # whoever reads them may read them in another way than we would
             yield "arguments that are no JSON object", []
-        hits = [one for one in _strings(arguments) if values and values.spans(Subject(one))]
+        hits = [one for one in _strings(arguments) if values and _matches(values, one)]
         if hits:
             told = counted(len(hits), "forbidden value", "forbidden values")
             yield told, [span for one in hits[:MOST] for span in _places(text, one)]
@@ -74,13 +74,21 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
     return evaluate
 
 
+def _matches(values: Patterns, text: str) -> bool:
+    """Whether a text matches as it is, or as whoever reads JSON within it will read it."""
+    return any(values.spans(Subject(form)) for form in (text, *undone(text)))
+
+
 def _schemas(schemas: Any) -> dict[str, Schema]:
+    """Schemas by the folded names of their tools."""
     if not isinstance(schemas, dict) or len(schemas) > _MOST_SCHEMAS:
         raise wrong("schemas", f"Give an object: a JSON Schema by tool, at most {_MOST_SCHEMAS}.")
     built = {}
     for name, schema in schemas.items():
+        if fold(name.strip()) in built:
+            raise wrong("schemas", f"{name[:60]}: there is another of this name.")
         try:
-            built[name] = Schema(schema)
+            built[fold(name.strip())] = Schema(schema)
         except SchemaRefused as refused:
             raise wrong("schemas", f"{name[:60]}: {refused}") from None
     return built
@@ -97,12 +105,14 @@ def _values(patterns: list[str]) -> Patterns | None:
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """Every text inside, keys too."""
+    """Every text inside, keys too, and every number as it is written."""
     waiting = [value]
     while waiting:
         one = waiting.pop()
         if isinstance(one, str):
             yield one
+        elif isinstance(one, int | float) and not isinstance(one, bool):
+            yield json.dumps(one)
         elif isinstance(one, Mapping):
             waiting += [*one.keys(), *one.values()]
         elif isinstance(one, list | tuple):

@@ -36,17 +36,23 @@ _BARE = compiled(rf"{_CHARACTER}+(?:{_DOT}{_CHARACTER}+)+", ignore_case=True)
 _DOTS = compiled(_DOT, ignore_case=True)
 # browsers need fewer slashes for http, and take others for them
 _SCHEME = compiled(
-    r"(?:\b|_)(?:(?:h(?:tt|xx)ps?|wss?|s?ftp)\[?:\]?[\\/]*|[a-z][a-z0-9+.-]{1,20}\[?:\]?[\\/]{2})",
+    r"(?:\b|_)(?:(?:h(?:tt|xx)ps?|wss?|s?ftp)\[?:\]?[\\/]*|[a-z][a-z0-9+.-]{1,20}\[?:\]?[\\/]{2})"
+    # of a link or a picture, which needs none
+    r"|[(\[\"'=<][\\/]{2}",
     ignore_case=True,
 )
 _IP6 = compiled(r"\[[0-9a-f:.]{2,45}(?:%[\w.-]*)?\]", ignore_case=True)
 _PORT = compiled(r":\d{1,5}")
 _AUTHORITY = compiled(r"[^\s/?#\\<>\"'`]*")
+# quotes in a name before the @, as browsers take them; not the end of what is quoted
+_QUOTED_NAME = compiled(r"(?:[^\s/?#\\<>\"'`]|[\"'`]+[^\s/?#\\<>\"'`,:;)\]}])*[\"'`]*@")
 _REST = compiled(r"[^\s<>\"'`]*")
 _LEGACY_IP4 = compiled(r"(?:0x[0-9a-f]*|\d+)(?:\.(?:0x[0-9a-f]*|\d+)){0,3}", ignore_case=True)
 _LONGEST_HOST = 1_000
 _PATHS = ("/", "?", "#", "\\")
 _SLASHES = "/\\@"
+_OPENING = "([\"'=<"
+_QUOTES = ("'", '"', "`")
 _TRAILING = ".,;:!?)]}…»“”’"
 
 _TOP_LEVEL = (
@@ -213,16 +219,23 @@ def _ip6(text: str) -> str:
 def _schemed(text: str) -> Iterator[Address]:
     # runs of characters have one end, wherever within them one begins to look
     authority_until = path_until = path_end = -1
-    for match in _SCHEME.finditer(text) if ":" in text else ():
+    for match in _SCHEME.finditer(text) if ":" in text or "//" in text or "\\\\" in text else ():
         start, at = match.span()
+        if match[0][0] in _OPENING:
+            if text[at : at + 1] in _OPENING or text[at : at + 1] in _SLASHES:
+                continue
+            start += 1
         if at > authority_until:
             authority_until = at + len(_first(_AUTHORITY, text, at))
+            if text[authority_until : authority_until + 1] in _QUOTES:
+                authority_until = max(authority_until, at + len(_first(_QUOTED_NAME, text, at)))
         # what stands before the last @ is a name, however much it looks like a host
         host_at = max(at, text.rfind("@", at, authority_until) + 1)
         host = _first(_IP6 if text[host_at : host_at + 1] == "[" else _HOST, text, host_at)
         name = canonical(host) if host else ""
         # "http:error" is in every other log
-        if not name or (match[0][-1] not in "/\\" and "." not in name):
+        schemeless = match[0][0] in _OPENING or match[0][-1] not in "/\\"
+        if not name or (schemeless and "." not in name):
             continue
         authority = end = _port(text, host_at + len(host))
         if text[end : end + 1] in _PATHS:

@@ -71,10 +71,21 @@ def test_arguments_may_come_as_a_json_text() -> None:
     [
         *[{"a": "rm -rf /"}, {"a": [1, {"b": ["x", "RM -RF /"]}]}, {"rm -rf": 1}, ["rm  -rf"]],
         *[{"a": {"rm -rf": {}}}, {"a": "ｒｍ -rf"}, {"a": "r\u200bm -rf"}, '{"a": "rm -rf"}'],
+        *[{"a": '{"b": "\\u0072m -rf"}'}, {"a": '{"b": "{\\\\\\"c\\\\\\": \\\\u0072m -rf"}'}],
     ],
 )
 def test_it_finds_a_forbidden_value_wherever_it_stands(arguments: Any) -> None:
     assert judged("run", arguments, values=[r"rm\s+-rf"]).reason.endswith("1 forbidden value")
+
+
+def test_a_forbidden_value_may_be_a_number() -> None:
+    assert judged("pay", {"card": 4111111111111111}, values=["^4111"]).score == 1
+    assert judged("pay", {"now": True}, values=["1|true"]).score == 0
+
+
+@pytest.mark.parametrize("tool", ["Mail", " mail", "ｍail"])
+def test_a_schema_is_its_tools_however_that_is_written(tool: str) -> None:
+    assert judged(tool, {"to": "a@evil.com"}, schemas={"mail": MAIL}).score == 1
 
 
 def test_two_values_together_are_not_one() -> None:
@@ -106,6 +117,7 @@ def test_it_finds_nothing_in_what_is_no_call() -> None:
         ({}, "/allowed"),
         ({"allowed": ["a"], "forbidden": ["A"]}, "/forbidden"),
         ({"schemas": []}, "/schemas"),
+        ({"schemas": {"a": {}, "A": {}}}, "/schemas"),
         ({"schemas": {"a": {"type": "thing"}}}, "/schemas"),
         ({"schemas": {"a": {"$ref": "http://example.com/"}}}, "/schemas"),
         ({"values": ["("]}, "/values"),

@@ -100,6 +100,12 @@ def test_it_passes_what_is_allowed(text: str) -> None:
             "http://notexample.com",
             "http://bucher.example",
         ],
+        *["https://example.com'@evil.motorcycles/", 'https://example.com"x@evil.motorcycles/'],
+        *[
+            "![](//evil.motorcycles/a.png)",
+            r"[a](\\evil.motorcycles)",
+            "<img src='//evil.example/'>",
+        ],
     ],
 )
 def test_it_finds_what_only_looks_allowed(text: str) -> None:
@@ -195,8 +201,24 @@ HOSTILE = [
     "%61.",
     "[.]",
     "1.1.1.1 ",
+    "=//",
+    "(//a",
+    "http:'@",
     "。",
 ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '["https://example.com","bob@evil.com"]',
+        '<a href="https://example.com">bob@evil.com</a>',
+        "('https://example.com') bob@evil.com",
+        'x = "//server/share" (// a comment)',
+    ],
+)
+def test_what_stands_behind_a_quoted_address_is_no_part_of_it(text: str) -> None:
+    assert ONLY(Subject(text)).score == 0
 
 
 @pytest.mark.parametrize("repeated", HOSTILE)
