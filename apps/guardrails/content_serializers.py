@@ -93,7 +93,7 @@ class MessageIn(serializers.Serializer):
 
     empty_ignored = True
 
-    role = serializers.CharField(max_length=50)
+    role = IdField()
     content = PartsField(required=False, allow_null=True)
     refusal = WholeTextField(required=False, allow_null=True)
     tool_calls = serializers.ListField(

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +29,8 @@ MOST_WAITING = 10_000
 BATCH = 100
 EVERY = 0.2
 """Seconds between two writes while decisions come."""
+TRIES = 5
+"""After which what the database takes too long for is written row by row, and dropped alone."""
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +103,7 @@ class Recorder:
         A decision that the database refuses (its workspace is gone) is dropped alone.
         """
         pause = EVERY
-        while True:
+        for tries in count():
             try:
                 with self._counting:
                     told = self._untold.copy()
@@ -108,11 +111,12 @@ class Recorder:
                 with self._counting:  # more may have been dropped meanwhile
                     self._untold -= told
                 return
-            except (OperationalError, InterfaceError) as error:
-                logger.warning("decisions_wait", extra={"error": type(error).__name__})
-                time.sleep(pause)
-                pause = min(pause * 2, 5.0)
-            except (DatabaseError, TypeError):  # one row that cannot be written
+            except (DatabaseError, InterfaceError, TypeError) as error:
+                if isinstance(error, _AWAY) and not (tries > TRIES and _is_refusal(error)):
+                    logger.warning("decisions_wait", extra={"error": type(error).__name__})
+                    time.sleep(pause)
+                    pause = min(pause * 2, 5.0)
+                    continue
                 if len(batch) == 1:
                     self._drop(batch[0][0])
                     return
@@ -121,6 +125,17 @@ class Recorder:
                 return
             finally:
                 connection.close()
+
+
+_AWAY = (OperationalError, InterfaceError)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether a database that is there said it: it took too long (57014), or is too large (54000).
+
+    A disk that is full is one that is away: somebody will mend it.
+    """
+    return str(getattr(error.__cause__, "sqlstate", "") or "") in ("57014", "54000")
 
 
 @transaction.atomic

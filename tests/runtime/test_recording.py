@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from apps.accounts.erase import erase_workspace
@@ -185,3 +185,26 @@ def test_what_a_workspace_lost_that_is_gone_keeps_nobody_from_writing() -> None:
     workspace = factories.make_workspace()
     recording.keep([(decision(workspace), None)], dropped={uuid7(): 3})
     assert summary(workspace).total == 1
+
+
+def test_what_the_database_never_takes_is_dropped_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = factories.make_workspace()
+    rows: list[Any] = [(decision(workspace), None) for _ in range(3)]
+    refused, keep = rows[1][0].pk, recording.keep
+
+    def timing_out(batch: Any, **more: Any) -> None:
+        if any(row.pk == refused for row, _ in batch):
+            with connection.cursor() as cursor, transaction.atomic():
+                cursor.execute("SET LOCAL statement_timeout = 1")
+                cursor.execute("SELECT pg_sleep(1)")
+        keep(batch, **more)
+
+    monkeypatch.setattr(recording, "keep", timing_out)
+    monkeypatch.setattr(recording, "EVERY", 0.001)
+    monkeypatch.setattr(recording, "TRIES", 1)
+    monkeypatch.setattr(connection, "close", lambda: None)
+    recorder = recording.Recorder()
+    recorder._write(rows)
+    assert {row.pk for row in Decision.objects.all()} == {rows[0][0].pk, rows[2][0].pk}
+    recorder._write([(decision(workspace), None)])
+    assert summary(workspace).dropped == 1

@@ -321,10 +321,10 @@ def _bodies(space: Space) -> dict[tuple[str, str], Any]:
         ("policies:publish", "POST"): {},
         ("policies:settings", "POST"): {
             "name": "Renamed",
-            "target_false_positive_rate": "0.05",
+            "target_false_positive_rate": "5",
             "retrain_after": "30",
-            "audit_fraction": "0.3",
-            "audit_share": "0.3",
+            "audit_fraction": "30",
+            "audit_share": "30",
             "mode": "shadow",
             "rollout": "100",
             "on_failure": "closed",

@@ -176,11 +176,15 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
         spans: list[Span] = []
         if allows and _is_passage(subject) and not any(one(subject.source) for one in allows):
             reasons.append("a source that is not allowed" if subject.source else "no source")
+        source = Subject(subject.source)
         for what, patterns in looks:
             hits = merged([span for _, span in patterns.spans(subject)])
             if hits:
                 reasons.append(counted(len(hits), *what))
                 spans += hits
+            # a model reads it with the passage
+            if patterns.spans(source):
+                reasons.append(f"a source with a {what[0]}")
         return Found(1.0, merged(spans), ", ".join(reasons)) if reasons else NOTHING
 
     return evaluate

@@ -790,6 +790,15 @@ def test_it_tries_a_rested_judge_with_one_call(
     assert said == "judge_resting"
 
 
+def test_long_texts_that_take_too_long_put_no_judge_to_rest(judge: Server) -> None:
+    judge.answering = lambda handler, _: time.sleep(0.5)
+    ask = check(judge.url, timeout_ms=100)
+    long = [ask(Subject(f"{number} " + "long " * 4_000)).failed for number in range(6)]
+    short = [ask(Subject(f"text {number}")).failed for number in range(6)]
+    assert long == ["timeout"] * 6
+    assert short == ["timeout"] * 5 + ["judge_resting"]
+
+
 @pytest.mark.parametrize(
     "answering",
     [says("what?"), *(lambda h, _, s=status: h.reply(b"", s) for status in (400, 413, 422))],

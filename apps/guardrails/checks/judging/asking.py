@@ -34,6 +34,8 @@ ANSWERS_SECONDS = 600.0
 _MOST_TOKENS = 10**7
 # what a server says of one text, not of itself; no text may put the judge to rest for all others
 _ABOUT_THE_TEXT = (400, 413, 422)
+LONG_BODY = 8 * 1024
+"""From which on a judge may need longer than it is given, and nothing is known of short texts."""
 
 
 class Failure(Exception):
@@ -41,10 +43,11 @@ class Failure(Exception):
 
     Args:
         code: a stable word.
-        of_judge: whether it speaks against the judge, and not only against this one text.
+        of_judge: whether it speaks against the judge; False for what one text is to blame for,
+            None where nobody can tell.
     """
 
-    def __init__(self, code: str, *, of_judge: bool = True) -> None:
+    def __init__(self, code: str, *, of_judge: bool | None = True) -> None:
         super().__init__(code)
         self.code = code
         self.of_judge = of_judge
@@ -69,9 +72,12 @@ class Breaker:
             self._trying = True
             return True
 
-    def leave(self, *, good: bool) -> None:
+    def leave(self, *, good: bool | None) -> None:
+        """How the call went; None where that tells nothing of the judge."""
         with self._lock:
             self._trying = False
+            if good is None:
+                return
             self._failures = 0 if good else self._failures + 1
             if not good:
                 self._rests_until = time.monotonic() + REST_SECONDS
@@ -172,14 +178,15 @@ class Line:
             raise Failure("timeout")
         if not self._breaker.enter():
             raise Failure("judge_resting")
-        started, good = time.monotonic(), False
+        started = time.monotonic()
+        good: bool | None = False
         try:
             wanted = {"logprobs": True, "top_logprobs": 20} if first else {}
             body = {"messages": messages, "temperature": 0, "stream": False, **wanted, **request}
             said = self._post(json.dumps(body).encode(), until)
             good = True
         except Failure as failure:
-            good = not failure.of_judge
+            good = None if failure.of_judge is None else not failure.of_judge
             raise
         finally:
             self._breaker.leave(good=good)
@@ -195,7 +202,7 @@ class Line:
             except (httpcore.NetworkError, httpcore.ProtocolError):
                 data = self._once(body)
         except httpcore.TimeoutException:
-            raise Failure("timeout") from None
+            raise Failure("timeout", of_judge=None if len(body) > LONG_BODY else True) from None
         except AddressRefused:
             raise Failure("address_refused") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, httpx.HTTPError):
