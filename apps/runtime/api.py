@@ -13,7 +13,7 @@ from apps.accounts.actor import Actor
 from apps.accounts.endpoint import Endpoint, document_of, known_only, validated
 from apps.base.lists import ListQuery
 from apps.base.problems import FieldError, Problem
-from apps.base.schema import listed, sent
+from apps.base.schema import listed, sent, shown
 from apps.guardrails.contents import CONTENTS
 from apps.runtime import (
     canaries,
@@ -326,8 +326,9 @@ class RetentionDetail(Endpoint):
 
     @extend_schema(responses=shapes.RetentionShape)
     def get(self, request: Request) -> Response:
-        kept = Retention.objects.filter(workspace=self.actor.workspace).first()
-        return Response({"share": kept.share if kept else 0.0, "days": kept.days if kept else 30})
+        workspace = self.actor.workspace
+        kept = Retention.objects.filter(workspace=workspace).first()
+        return Response(shown(shapes.RetentionShape, kept or Retention(share=0.0, days=30)))
 
     @extend_schema(request=shapes.RetentionShape, responses=shapes.RetentionShape)
     def put(self, request: Request) -> Response:

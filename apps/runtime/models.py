@@ -211,6 +211,7 @@ class Retention(models.Model):
     Args:
         share: of decisions whose text is kept, in (0, 1], drawn at random.
         days: after which it is deleted.
+        for_owners: whether owners see what their changes would do to them, with samples.
     """
 
     workspace = models.OneToOneField(
@@ -218,6 +219,7 @@ class Retention(models.Model):
     )
     share = models.FloatField()
     days = models.PositiveSmallIntegerField()
+    for_owners = models.BooleanField(default=False, db_default=False)
 
     def __str__(self) -> str:
         return f"{self.share:.0%} for {self.days} days"

@@ -12,8 +12,9 @@ from apps.accounts.actor import Actor
 from apps.accounts.permissions import allowed, is_admin, permission
 from apps.base.found import the_one
 from apps.base.problems import NotFound
+from apps.policies.models import Policy
 from apps.policies.permissions import is_owner, load_policy, owns_some_role
-from apps.runtime.models import Canary, Decision, Incident
+from apps.runtime.models import Canary, Decision, Incident, Retention
 from apps.runtime.partitions import seconds_of
 
 _WRITTEN_WITHIN = 2.0
@@ -56,6 +57,18 @@ def sees_incident(actor: Actor, incident: Incident) -> bool:
     return is_admin(actor, None) if incident.policy is None else is_owner(actor, incident.policy)
 
 
+def tries_changes(actor: Actor, policy: Policy) -> bool:
+    """Whether they see what a change of a policy would do to kept texts.
+
+    Numbers alone would spell the texts out, draft by draft: it is all of it or nothing.
+    """
+    if is_admin(actor, None):
+        return True
+    owners = Retention.objects.filter(workspace=actor.workspace, for_owners=True)
+    return is_owner(actor, policy) and owners.exists()
+
+
+permission("decisions.preview", scope="read", rule=tries_changes)
 permission("decisions.feedback", scope="check", rule=owns_some_role)
 permission("decisions.keep_texts", scope="admin", rule=is_admin)
 permission("incidents.list", scope="read", rule=owns_some_role)

@@ -311,6 +311,11 @@ class KillSwitchShape(serializers.Serializer):
 class RetentionShape(serializers.Serializer):
     share = serializers.FloatField()
     days = serializers.IntegerField()
+    for_owners = serializers.BooleanField(
+        required=False,
+        default=False,
+        help_text="Whether owners see what their changes would do to kept texts, with samples.",
+    )
 
 
 class CheckSummaryShape(serializers.Serializer):

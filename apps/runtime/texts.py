@@ -44,10 +44,13 @@ def decrypt(workspace: Workspace, row: DecisionText | StreamBuffer) -> dict[str,
 
 
 @transaction.atomic
-def keep_texts(actor: Actor, *, share: float, days: int) -> None:
+def keep_texts(actor: Actor, *, share: float, days: int, for_owners: bool = False) -> None:
     """From now on keep the texts of this share of decisions for so many days; 0 keeps none.
 
     What is kept already goes on its own day.
+
+    Args:
+        for_owners: whether owners see what their changes would do to kept texts, with samples.
     """
     share += 0.0  # of -0.0, which PostgreSQL keeps as 0.0 and the audit trail would miss
     errors = []
@@ -61,9 +64,11 @@ def keep_texts(actor: Actor, *, share: float, days: int) -> None:
         Retention.objects.filter(workspace=actor.workspace).delete()
     else:
         Retention.objects.update_or_create(
-            workspace=actor.workspace, defaults={"share": share, "days": days}
+            workspace=actor.workspace,
+            defaults={"share": share, "days": days, "for_owners": for_owners},
         )
-    record(actor, "decisions.keep_texts", actor.workspace, share=share, days=days)
+    facts = {"share": share, "days": days, "for_owners": for_owners}
+    record(actor, "decisions.keep_texts", actor.workspace, **facts)
 
 
 def delete_expired() -> int:

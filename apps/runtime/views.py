@@ -242,6 +242,7 @@ def keep_texts(request: HttpRequest) -> HttpResponseBase:
             viewer(request),
             share=float(share[:20]) / 100,
             days=int(days) if days.isdecimal() and len(days) < 5 else 0,
+            for_owners=bool(request.POST.get("for_owners")),
         )
     except ValueError:
         return _serving(request, problem=Problem("Give the share in percent."))
@@ -330,6 +331,7 @@ def _incident(
 def _serving(request: HttpRequest, *, problem: Problem | None = None) -> HttpResponseBase:
     workspace = viewer(request).workspace
     found = traffic.summary(workspace)
+    kept = Retention.objects.filter(workspace=workspace).first()
     hours, there = traffic.last_hours(), dict(found.hours)
     context = {
         "traffic": found,
@@ -341,7 +343,8 @@ def _serving(request: HttpRequest, *, problem: Problem | None = None) -> HttpRes
             ],
         },
         "switch": switches.kill_switch_of(workspace),
-        "kept": Retention.objects.filter(workspace=workspace).first(),
+        "kept": kept,
+        "kept_percent": f"{kept.share * 100 if kept else 0:.6g}",
         "canaries": Canary.objects.filter(workspace=workspace).order_by("pk"),
         "actions": ACTIONS,
         "stages": STAGES,

@@ -139,8 +139,8 @@ def test_a_policy_whose_block_is_lifted_flags_nothing(mapped: Space) -> None:
 
 
 def test_a_result_says_where_it_is_on_record_and_what_was_not_judged(mapped: Space) -> None:
-    mapped.guard(WORDS, {"key": "classifier", "kind": "classifier", "advisory": True})
-    results = moderate(mapped, [GOOD, BAD]).json()["results"]
+    mapped.guard(WORDS, {"key": "classifier", "kind": "classifier"})
+    results = moderate(mapped, [BAD, f"{BAD} {GOOD}"]).json()["results"]
     assert [one["degraded_by"] for one in results] == [["no_model"], ["no_model"]]
     assert results[1]["category_scores"][mapped.policy.slug] == 1.0
     known = {str(row.pk) for row in written()}

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from apps.guardrails import configuring
 from apps.guardrails.configuration import parse
+from apps.policies import services as policies
 from apps.runtime import bundles, permissions, replaying, texts
 from apps.runtime.models import DecisionText
 from tests import factories
@@ -16,6 +18,7 @@ from tests.runtime.conftest import WORDS, Space, written
 
 BAD, GOOD = "Take two tablets.", "Ask a pharmacist."
 RULES = {"names-a-dose": "disallowed"}
+OTHER = {**WORDS, "settings": {"words": ["pharmacist"]}}
 
 
 def decided(space: Space, *given: str) -> list[Any]:
@@ -227,3 +230,23 @@ def test_a_gate_that_counts_is_not_judged_without_its_judge(
     found = replaying.preview(space.policy, configuration=draft)
     # the good text has no dose, so "all" stays shut whatever the judge would have said
     assert (found.replayed, found.undecided, found.remote) == (1, 1, True)
+
+
+@pytest.mark.parametrize("for_owners", [False, True])
+def test_owners_try_changes_on_kept_texts_where_an_admin_lets_them(
+    space: Space, for_owners: bool
+) -> None:
+    texts.keep_texts(space.admin, share=1, days=1, for_owners=for_owners)
+    bundles.forget()
+    decided(space, BAD, GOOD)
+    configuring.save_guardrail_draft(
+        space.admin, policy=space.policy, content={"checks": [OTHER]}, revision=None
+    )
+    owner = factories.make_member(space.policy.workspace, "owner")
+    policies.set_role(space.admin, policy=space.policy, membership=owner.person, role="owner")
+    place = f"/policies/{space.policy.slug}/guardrail/publish/"
+    shown = [
+        "Of 2 recent decisions" in factories.page_client(actor).get(place).content.decode()
+        for actor in (space.admin, owner)
+    ]
+    assert shown == [True, for_owners]

@@ -442,7 +442,7 @@ CHOOSING: dict[tuple[str, str], list[list[str]]] = {
     ("api:replay", "POST"): [["text"], ["messages"], ["tool_call"], ["passages"]],
     ("api:feedback", "POST"): [["verdict"], ["note"], ["policy"], ["turn"], ["text"]],
     ("api:incident", "PATCH"): [["act"], ["why"]],
-    ("api:kept_texts", "PUT"): [["share"], ["days"]],
+    ("api:kept_texts", "PUT"): [["share"], ["days"], ["for_owners"]],
     ("api:guardrail", "PUT"): [["checks"], ["gate"]],
     ("api:guardrail_publish", "POST"): [["note"]],
     ("api:guardrail_try", "POST"): [
@@ -472,7 +472,7 @@ CHOOSING: dict[tuple[str, str], list[list[str]]] = {
     ],
     ("runtime:move_incident", "POST"): [["act"], ["why"]],
     ("runtime:kill_switch", "POST"): [["on"], ["reason"]],
-    ("runtime:keep_texts", "POST"): [["share"], ["days"]],
+    ("runtime:keep_texts", "POST"): [["share"], ["days"], ["for_owners"]],
     ("runtime:add_canary", "POST"): [["stage", "expected"]],
     ("api:labels", "POST"): [["lease"], ["verdict"], ["rules"], ["severity", "seconds", "next"]],
     ("api:members", "POST"): [["email"], ["role"]],

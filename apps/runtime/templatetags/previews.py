@@ -28,31 +28,18 @@ def guardrail_preview(
     configuration: Configuration | None = None,
     model: ModelVersion | None = None,
 ) -> dict[str, Any]:
-    """What a guardrail or a model would have done to the newest kept decisions.
-
-    Their texts are for admins.
-    """
-    return _shown(context, replaying.preview(policy, configuration=configuration, model=model))
+    """What a guardrail or a model would have done to the newest kept decisions."""
+    if not allowed(context["actor"], "decisions.preview", policy):
+        return {"preview": None}
+    return {"preview": replaying.preview(policy, configuration=configuration, model=model)}
 
 
 @register.inclusion_tag("runtime/preview.html", takes_context=True)
 def draft_preview(context: dict[str, Any], policy: Policy) -> dict[str, Any]:
     """What the complete draft of a published policy would have done to them."""
-    return _shown(context, replaying.preview(policy, specification=policy.draft.specification))
-
-
-def _shown(context: dict[str, Any], preview: replaying.Preview) -> dict[str, Any]:
-    """Roughly, for who may not read the texts: what one word changes would spell them out."""
-    may_read = allowed(context["actor"], "decisions.view")
-    numbers = {
-        name: f"{number:,}" if may_read else _roughly(number)
-        for name, number in (("stricter", preview.stricter), ("milder", preview.milder))
-    }
-    return {"preview": preview, "may_read": may_read, **numbers}
-
-
-def _roughly(number: int) -> str:
-    return "fewer than ten" if number < 10 else f"about {round(number, -1):,}"
+    if not allowed(context["actor"], "decisions.preview", policy):
+        return {"preview": None}
+    return {"preview": replaying.preview(policy, specification=policy.draft.specification)}
 
 
 @register.inclusion_tag("runtime/policy_traffic.html")
