@@ -6,7 +6,7 @@ An item is flagged when c >= threshold. Uses SciPy inside the functions: for wor
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,10 @@ def choose(
 ) -> Choice:
     """The threshold for the targets: the false-positive limit wins, then recall, then cost.
 
+    Where no item's score lies round it, it stands in the middle of that gap (in log-odds), for
+    which the same items are flagged: next to the last good text it would flag what is only unlike
+    all that was labelled.
+
     The promise of a limit holds in 95 % of cases if the items are independent of the classifier
     and groups of each other; on out-of-fold scores it is an aim (ml.md sections 3 and 5).
 
@@ -108,9 +112,11 @@ def choose(
     negatives = _Side("complying", probabilities[~violates], groups[~violates])
     positives = _Side("violating", -probabilities[violates], groups[violates])
     if targets.false_positive_rate is not None:
-        return _for_false_positives(negatives, targets.false_positive_rate)
+        chosen = _for_false_positives(negatives, targets.false_positive_rate)
+        return replace(chosen, threshold=_in_the_gap(chosen.threshold, probabilities))
     if targets.recall is not None:
-        return _for_recall(positives, negatives, targets.recall)
+        chosen = _for_recall(positives, negatives, targets.recall)
+        return replace(chosen, threshold=_in_the_gap(chosen.threshold, probabilities))
     return _for_cost(negatives, targets.cost_ratio or 1.0)
 
 
@@ -183,7 +189,7 @@ class _Side:
 def _for_false_positives(negatives: _Side, limit: float) -> Choice:
     """The lowest threshold whose upper bound on the false-positive rate is within the limit.
 
-    With k flagged allowed it stands just above the (k + 1)th highest negative, and so above all
+    With k flagged allowed that is just above the (k + 1)th highest negative, and so above all
     that are equal to it: the order statistic for which the Clopper-Pearson bound is exact.
     """
     needed = negatives_needed(limit)
@@ -195,7 +201,7 @@ def _for_false_positives(negatives: _Side, limit: float) -> Choice:
         return Choice(FLAGS_NOTHING, "false_positive_rate", True, note)
     allowed = negatives.allowed(limit)
     if allowed < 0:
-        note = f"{aim}; {negatives.too_few(needed)}, so it stands just above the highest of them"
+        note = f"{aim}; {negatives.too_few(needed)}, so it flags none of them"
         return Choice(_above(negatives.scores[0]), "false_positive_rate", True, note)
     threshold = _above(negatives.scores[allowed])
     flagged = int((negatives.scores >= threshold).sum())
@@ -217,7 +223,7 @@ def _for_recall(positives: _Side, negatives: _Side, target: float) -> Choice:
     # To catch at least the target is to miss at most the rest, and the bounds are symmetric.
     missable = positives.allowed(1 - target)
     if missable < 0:
-        note = f"{aim}; {positives.too_few(needed)}, so it stands at the lowest of them"
+        note = f"{aim}; {positives.too_few(needed)}, so it flags all of them"
         return Choice(_at(-positives.scores[0]), "recall", True, note)
     threshold = _at(-positives.scores[missable])
     caught = int((-positives.scores >= threshold).sum())
@@ -231,6 +237,24 @@ def _for_cost(negatives: _Side, ratio: float) -> Choice:
     provisional = negatives.groups < ENOUGH_NEGATIVES
     note = f"a miss costs {ratio:g} times a false alarm"
     return Choice(_at(1 / (1 + ratio)), "cost", provisional, _hedge(note, provisional))
+
+
+def _in_the_gap(threshold: float, probabilities: NDArray[np.float64]) -> float:
+    """The middle between the scores around a threshold, in log-odds; where one side has none, it.
+
+    No item lies above the one and below the other, so the same ones are flagged.
+    """
+    above = probabilities >= threshold
+    if above.all() or not above.any():
+        return threshold
+    below, next_up = float(probabilities[~above].max()), float(probabilities[above].min())
+    middle = (_log_odds(below) + _log_odds(next_up)) / 2
+    return min(max(1 / (1 + math.exp(-middle)), _above(below)), _at(next_up))
+
+
+def _log_odds(probability: float) -> float:
+    held = min(max(probability, 1e-6), 1 - 1e-6)
+    return math.log(held / (1 - held))
 
 
 def _above(probability: float) -> float:
