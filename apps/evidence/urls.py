@@ -15,6 +15,7 @@ urlpatterns = [
     ),
     path("policies/<slug:slug>/models/<int:number>/promote/", views.promote_model, name="promote"),
     path("policies/<slug:slug>/cases/", views.case_list, name="cases"),
+    path("policies/<slug:slug>/cases/state/", views.cases_state, name="cases_state"),
     path("policies/<slug:slug>/cases/add/", views.add_case, name="add_case"),
     path(
         "policies/<slug:slug>/cases/<uuid:case>/withdraw/",

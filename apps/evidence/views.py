@@ -176,6 +176,15 @@ def case_list(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     return _cases(request, policy)
 
 
+@page("cases.view", load=load_policy)
+def cases_state(request: HttpRequest, policy: Policy) -> HttpResponseBase:
+    """Whether what guards now passes its must-pass cases, in a few words."""
+    results = cases.run_cases(policy) if policy.current_version_id else []
+    failing = sum(not result.passes for result in results)
+    context = {"policy": policy, "failing": failing, "count": len(results)}
+    return render(request, "evidence/cases_state.html", context)
+
+
 @page("cases.add", load=load_policy, methods=("POST",))
 def add_case(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """A text whose verdict is known."""

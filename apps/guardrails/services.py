@@ -38,6 +38,15 @@ def live_model(policy: Policy) -> ModelVersion | None:
     )
 
 
+def given_way(live: ModelVersion) -> ModelVersion | None:
+    """The model before this one, where its threshold was chosen by hand and this one's was not."""
+    if live.threshold_rule == BY_HAND or live.live_since is None:
+        return None
+    before = ModelVersion.objects.filter(policy=live.policy_id, live_since__lt=live.live_since)
+    last = before.order_by("-live_since").first()
+    return last if last is not None and last.threshold_rule == BY_HAND else None
+
+
 def served_as(policy: Policy) -> str:
     """A word that changes when another model, or the same at another threshold, is served."""
     live = live_model(policy)

@@ -42,6 +42,8 @@ def workbench(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     if policy.current_version_id is None:
         return render(request, "labeling/nothing.html", {"policy": policy})
     actor = viewer(request)
+    if "asked" in request.GET:  # what somebody asked for comes first, before what is held
+        queue.release_beyond(actor, policy=policy, keep=0)
     items = queue.held_items(actor, policy=policy)
     while len(items) < queue.MOST_LEASES:
         drawn = queue.draw(actor, policy=policy)

@@ -19,7 +19,7 @@ _EXAMPLE = re.compile(r"rules-(\d{1,4})-examples-(\d{1,4})-text\Z")
 CHOICES = {
     "stages": STAGES,
     "polarities": POLARITIES,
-    "actions": ACTIONS,
+    "actions": ACTIONS[1:],  # what is allowed is so by its polarity
     "severities": (1, 2, 3, 4),
 }
 
@@ -199,12 +199,13 @@ def _rule(post: QueryDict, number: int) -> dict[str, Any]:
     ]
     text = _text(post, f"{prefix}text")
     severity = post.get(f"{prefix}severity", "")
+    polarity = post.get(f"{prefix}polarity", "disallowed")
     return {
         "key": post.get(f"{prefix}key", "").strip() or key_for(text, number),
-        "polarity": post.get(f"{prefix}polarity", "disallowed"),
+        "polarity": polarity,
         "text": text,
         "severity": int(severity) if severity.isdecimal() and len(severity) < 4 else 0,
-        "action": post.get(f"{prefix}action", ""),
+        "action": "allow" if polarity == "allowed" else post.get(f"{prefix}action", ""),
         "examples": [row for row in examples if f"{row['text']}{row['why']}".strip()],
     }
 

@@ -214,8 +214,10 @@ def compare(before: Specification, after: Specification) -> list[Change]:
 
 
 def _whole(rule: RuleText) -> str:
-    lines = [rule.text, f"{rule.polarity}, severity {rule.severity}, {rule.action}"]
-    return "\n".join([*lines, _examples(rule)]).strip()
+    stated = rule.polarity
+    if rule.polarity == "disallowed":
+        stated += f", severity {rule.severity}, {rule.action}"
+    return "\n".join([rule.text, stated, _examples(rule)]).strip()
 
 
 def _examples(rule: RuleText) -> str:

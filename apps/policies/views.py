@@ -120,7 +120,12 @@ def publish(request: HttpRequest, policy: Policy) -> HttpResponseBase:
         except Problem as problem:
             context = _publishing_context(request, policy) | {"problem": problem}
             return render(request, "policies/publish.html", context, status=problem.status)
-        messages.success(request, f"Version {version.number} is published; people label under it.")
+        told = f"Version {version.number} is published; people label under it."
+        if version.number == 1:
+            told = (
+                "Version 1 is published. Next: import texts (Data), say who labels them (Settings)."
+            )
+        messages.success(request, told)
         return redirect("policies:specification", policy.slug)
     return render(request, "policies/publish.html", _publishing_context(request, policy))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any
 
 from django.contrib import messages
@@ -263,7 +264,7 @@ def add_canary(request: HttpRequest) -> HttpResponseBase:
             expected=request.POST.get("expected", ""),
         )
     except Problem as problem:
-        return _serving(request, problem=problem)
+        return _serving(request, canary=request.POST, canary_problem=problem)
     messages.success(request, "It is sent every minute from now on.")
     return redirect("runtime:serving")
 
@@ -328,7 +329,14 @@ def _incident(
     return render(request, "runtime/incident.html", context, status=status)
 
 
-def _serving(request: HttpRequest, *, problem: Problem | None = None) -> HttpResponseBase:
+def _serving(
+    request: HttpRequest,
+    *,
+    problem: Problem | None = None,
+    canary: Mapping[str, Any] = MappingProxyType({"stage": "output", "expected": "block"}),
+    canary_problem: Problem | None = None,
+) -> HttpResponseBase:
+    """The page of all that is served; canary: what was written of one that was refused."""
     workspace = viewer(request).workspace
     found = traffic.summary(workspace)
     kept = Retention.objects.filter(workspace=workspace).first()
@@ -346,6 +354,8 @@ def _serving(request: HttpRequest, *, problem: Problem | None = None) -> HttpRes
         "kept": kept,
         "kept_percent": f"{kept.share * 100 if kept else 0:.6g}",
         "canaries": Canary.objects.filter(workspace=workspace).order_by("pk"),
+        "canary": canary,
+        "canary_problem": canary_problem,
         "actions": ACTIONS,
         "stages": STAGES,
         "problem": problem,

@@ -330,7 +330,8 @@ def _succeed(run: TrainingRun, dataset: DatasetVersion, version: ModelVersion) -
     with transaction.atomic():
         hold_policy(policy)
         choice = _choice_again(version)
-        refusal = _held_back(policy, version, choice)
+        unchanged = version.status == ModelVersion.Status.LIVE and not choice
+        refusal = "" if unchanged else _held_back(policy, version, choice)
         if version._state.adding:
             last = ModelVersion.objects.filter(policy=policy).order_by("-number").first()
             version.number = last.number + 1 if last else 1
@@ -358,6 +359,9 @@ def _succeed(run: TrainingRun, dataset: DatasetVersion, version: ModelVersion) -
         evaluation = evaluate(policy, version)
         _log(run, f"{evaluation.counted:,} audit labels counted")
         reason = f"The old model stays: {refusal}." if refusal else ""
+        if unchanged and (failing := cases.refusal(cases.run_cases(policy))):
+            reason = f"It stays in service, although {failing}."
+            _log(run, f"model {version.number} stays in service, although {failing}")
         jobs.finish(
             run,
             Status.SUCCEEDED,
@@ -378,8 +382,6 @@ def _choice_again(version: ModelVersion) -> dict[str, Any]:
 
 def _held_back(policy: Policy, version: ModelVersion, choice: dict[str, Any]) -> str:
     """Why the model does not go live, or not at the threshold that the targets chose."""
-    if version.status == ModelVersion.Status.LIVE and not choice:
-        return ""
     tried = candidate(version, choice.get("threshold"))
     return fit_refusal(version) or cases.refusal(cases.run_cases(policy, model=tried))
 

@@ -9,11 +9,12 @@ import pytest
 from apps.accounts.models import AuditEntry
 from apps.base import jobs
 from apps.base.problems import Problem
+from apps.corpus.models import Example
 from apps.evidence import cases, promoting, services
 from apps.evidence.effects import effect
 from apps.guardrails import artifacts, configuring
 from apps.guardrails.models import ModelVersion
-from apps.guardrails.services import live_model, make_live
+from apps.guardrails.services import given_way, live_model, make_live
 from apps.policies.permissions import load_policy
 from apps.runtime import bundles, checking, replaying, texts
 from tests import factories
@@ -75,6 +76,39 @@ def test_a_moved_threshold_is_recorded_as_chosen_by_hand(two) -> None:
     assert actor.label in moved.threshold_note
     entry = AuditEntry.objects.filter(action="model.threshold").get()
     assert entry.data["after"] == 0.25
+
+
+def test_pages_say_that_a_retrain_replaced_a_threshold_chosen_by_hand(two) -> None:
+    actor, policy = two
+    pages = [f"/policies/{policy.slug}/{tab}/" for tab in ("guardrail", "evidence")]
+
+    def told() -> list[bool]:
+        client = factories.page_client(actor)
+        return ["was chosen by hand" in client.get(p).content.decode() for p in pages]
+
+    assert told() == [False, False]
+    promoting.promote(actor, policy=policy, version=model(policy, 2), threshold=0.25)
+    factories.give_labels(actor, policy, 40)
+    factories.train(actor, policy)
+    assert live_model(policy).number == 3
+    assert told() == [True, True]
+    promoting.promote(actor, policy=policy, version=model(policy, 3), threshold=0.3)
+    assert given_way(live_model(policy)) is None
+
+
+def test_a_run_that_changes_nothing_says_which_cases_fail(two) -> None:
+    actor, policy = two
+    good = Example.objects.filter(workspace=policy.workspace).first().output
+    promoting.promote(actor, policy=policy, version=model(policy, 2), threshold=0.0001)
+    factories.train(actor, policy)
+    state = f"/policies/{policy.slug}/cases/state/"
+    assert factories.page_client(actor).get(state).content.decode().strip() == ""
+    for expected in ("violates", "complies"):
+        cases.add_case(actor, policy=policy, text=f"{good} {expected}", expected=expected, why="x")
+    run = factories.train(actor, policy)
+    assert run.reason.startswith("It stays in service, although it fails 1 of 2 must-pass cases")
+    page = factories.page_client(actor).get(state).content.decode()
+    assert "what guards now fails 1 of 2" in page
 
 
 def test_the_figures_follow_the_threshold_there_and_back(two) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from django import template
 
@@ -13,7 +14,7 @@ from apps.guardrails.configuration import Configuration
 from apps.guardrails.configuring import current_guardrail
 from apps.guardrails.learning.artifact import ArtifactRefused
 from apps.guardrails.scores import live_score, live_scores
-from apps.guardrails.services import live_model
+from apps.guardrails.services import given_way, live_model
 from apps.policies.models import Policy
 
 register = template.Library()
@@ -34,6 +35,13 @@ def score_of(policy: Policy, example: Example) -> str:
     except ArtifactRefused as refusal:
         return str(refusal)
     return "no live model" if score is None else share(score)
+
+
+@register.inclusion_tag("guardrails/given_way.html")
+def given_way_notice(policy: Policy) -> dict[str, Any]:
+    """That a retrain put its own threshold in the place of one chosen by hand."""
+    live = live_model(policy)
+    return {"policy": policy, "live": live, "before": given_way(live) if live else None}
 
 
 @register.inclusion_tag("guardrails/no_model.html")
