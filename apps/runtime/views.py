@@ -360,7 +360,8 @@ def _serving(
         "stages": STAGES,
         "problem": problem,
     }
-    status = problem.status if problem else 200
+    refused = problem or canary_problem
+    status = refused.status if refused else 200
     return render(request, "runtime/serving.html", context, status=status)
 
 

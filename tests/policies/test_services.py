@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 from django.db.utils import DatabaseError
+from django.http import QueryDict
 from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.base.problems import Problem
 from apps.policies import services
-from apps.policies.forms import PercentField
+from apps.policies.forms import PercentField, draft_from
 from apps.policies.models import Policy, PolicyVersion
 from apps.policies.permissions import load_policy
 from apps.policies.specification import compare, parse
@@ -226,6 +227,11 @@ def test_the_settings_page_saves_with_empty_targets(owner: Any, policy: Policy) 
     assert (saved.audit_fraction, saved.audit_share) == (0.2, 0.5)
     assert saved.name == "Doses, all of them"
     assert (saved.mode, saved.on_failure, saved.level) == ("enforce", "open", "application")
+
+
+def test_an_allowed_rule_of_the_editor_stops_nothing() -> None:
+    fields = QueryDict("rules-0-text=CiteQueryDict("rules-0-text=May cite leaflets&rules-0-polarity=allowed&rules-0-action=block")rules-0-polarity=allowed&rules-0-action=block")
+    assert draft_from(fields)["rules"][0]["action"] == "allow"
 
 
 @pytest.mark.parametrize(

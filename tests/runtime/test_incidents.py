@@ -463,6 +463,18 @@ def test_what_a_policy_did_not_allow_was_not_wrongly_allowed_by_it(space: Space)
     assert answer.json()["detail"] == "doses did not allow it: it asked to block."
 
 
+def test_an_incident_leads_to_its_own_text(space: Space) -> None:
+    workbench = f"/label/{space.policy.slug}/"
+    labeller = factories.page_client(space.admin)
+    other = factories.import_rows(space.admin, space.policy, factories.rows(5))
+    assert other is not None
+    held = labeller.get(workbench).context["item"].output
+    found = incident(space)
+    assert f'href="{workbench}?asked"' in labeller.get(f"/incidents/{found.pk}/").content.decode()
+    assert labeller.get(workbench).context["item"].output == held
+    assert labeller.get(f"{workbench}?asked").context["item"].output == MISSED
+
+
 def home_of(actor: Any) -> str:
     return factories.page_client(actor).get("/").content.decode()
 

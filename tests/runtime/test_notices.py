@@ -119,6 +119,16 @@ def test_a_canary_says_what_kept_a_policy_from_acting(
     assert canary.last_problem == "answered allow; p found it (outside the rollout)"
 
 
+def test_a_refused_canary_keeps_what_was_written(space: Space) -> None:
+    written = {"text": '{"name": "search"', "stage": "tool_call", "expected": "allow"}
+    page = factories.page_client(space.admin).post("/serving/canaries/", written)
+    assert page.status_code == 400
+    assert page.context["canary"]["text"] == written["text"]
+    chosen = page.content.decode()
+    for one in ('<option value="tool_call" selected>', '<option value="allow" selected>'):
+        assert one in chosen
+
+
 def test_a_canary_of_a_tool_call_sends_the_call(
     space: Space, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
