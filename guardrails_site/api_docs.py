@@ -16,8 +16,9 @@ Part = dict[str, Any]
 def operations() -> dict[str, list[Part]]:
     """Every operation, under the first word of its path.
 
-    Of each: method, path, description, parameters, media_types, body and answers (as fields), and
-    examples of bodies. A field: name, type, whether it is optional, note, and the fields inside.
+    Of each: method, path, summary, description, scope, parameters, media_types, body and answers
+    (as fields), and examples of bodies. A field: name, type, whether it is optional, note, and the
+    fields inside.
     """
     schema = SchemaGenerator().get_schema(request=None, public=True)
     groups: dict[str, list[Part]] = {}
@@ -32,10 +33,13 @@ def operations() -> dict[str, list[Part]]:
 
 def _operation(schema: Part, path: str, method: str, operation: Part) -> Part:
     bodies = operation.get("requestBody", {}).get("content", {})
+    about, _, scope = operation.get("description", "").partition("Needs the scope `")
     return {
         "method": method.upper(),
         "path": path,
-        "description": operation.get("description", ""),
+        "summary": about.split("\n\n")[0].replace("`", ""),
+        "description": about.strip(),
+        "scope": scope.removesuffix("`."),
         # what every write takes stands in the common rules
         "parameters": [
             {"where": one["in"], **_field(schema, one["name"], one, (), not one.get("required"))}

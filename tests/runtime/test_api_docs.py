@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from apps.accounts.actor import SCOPES
 from guardrails_site.api_docs import operations
 from tests import factories
 from tests.runtime.conftest import Space
@@ -30,13 +31,20 @@ def test_fields_inside_others_are_told() -> None:
 
 def test_every_operation_tells_the_scope_it_needs() -> None:
     told = {
-        (one["method"], one["path"]): one["description"].splitlines()[-1]
+        (one["method"], one["path"]): one["scope"]
         for group in operations().values()
         for one in group
         if one["path"] != "/api/v1/schema"
     }
-    assert all(line.startswith("Needs the scope `") for line in told.values()), told
-    assert told["POST", "/api/v1/check"] == "Needs the scope `check`."
+    assert set(told.values()) == set(SCOPES)
+    assert told["POST", "/api/v1/check"] == "check"
+
+
+def test_an_operation_is_summed_up_in_a_line() -> None:
+    assert of("/api/v1/runs/{run}/cancel")["summary"] == ""
+    assert of("/api/v1/decisions/{decision}/replay")["summary"] == (
+        "Judge a decision again by the versions it was judged by; gone says what is missing."
+    )
 
 
 def test_a_choice_lists_what_can_be_chosen() -> None:
