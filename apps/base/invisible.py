@@ -8,7 +8,6 @@ import re
 # bidi marks, fillers, variation selectors, byte order mark, tag characters and others), and the
 # marks of interlinear notes and hieroglyphs' layout
 _CONTROLS = "\x00-\x08\x0e-\x1b\x7f"
-CONTROL = re.compile(f"[{_CONTROLS}]")
 INVISIBLE = re.compile(
     f"[{_CONTROLS}\x80-\x84\x86-\x9f"
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
@@ -16,13 +15,14 @@ INVISIBLE = re.compile(
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 
+_CONTROL_BYTES = bytes([*range(0x09), *range(0x0E, 0x1C), 0x7F])
 _BLANK = re.compile(rf"(?:\s|{INVISIBLE.pattern})*")
 _TAGS = re.compile("[\U000e0020-\U000e007e]")
 
 
 def is_plain(text: str) -> bool:
     """Whether it is ASCII in which nothing is hidden."""
-    return text.isascii() and CONTROL.search(text) is None
+    return text.isascii() and len(text.encode().translate(None, _CONTROL_BYTES)) == len(text)
 
 
 def is_blank(text: str) -> bool:
