@@ -170,10 +170,11 @@ def _try(request: HttpRequest, policy: Policy, content: dict[str, Any]) -> HttpR
         if not text.strip():
             raise Problem("Give something to try.")
         configuration = parse(content, rules=configuring.rules_of(policy))
+        context |= {"configuration": configuration, "stage": stage_in(stage)}
         context["tried"] = try_out(
             policy,
             written(request.POST.get("shape", "text"), text),
-            stage=stage_in(stage),
+            stage=stage,
             configuration=configuration,
         )
     except Problem as problem:

@@ -115,7 +115,7 @@ class SettingsForm(forms.ModelForm):
             "target_false_positive_rate": "Percent of good traffic that may be stopped",
             "target_recall": "Recall wanted",
             "target_cost_ratio": "A miss costs as much as so many false alarms",
-            "retrain_after": "Retrain after so many new labels",
+            "retrain_after": "Retrain after so many new train labels",
             "retrain_every_hours": "Retrain every so many hours",
             "audit_fraction": "Percent of new texts kept for audit",
             "audit_share": "Percent of draws that are audit draws",
@@ -145,6 +145,8 @@ class SettingsForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         for field in self.fields.values():
             field.show_hidden_initial = True
+        for name in ("retrain_after", "retrain_every_hours"):
+            self.fields[name].widget.attrs["min"] = 1
         for name in ADMIN_SETTINGS:
             self.fields[name].disabled = not may_set_authority
 

@@ -20,7 +20,9 @@ from apps.evidence.cases import add_case, run_cases
 from apps.evidence.models import MustPassCase
 from apps.guardrails.assembling import standing
 from apps.guardrails.checks.interface import Subject
+from apps.guardrails.configuring import current_guardrail
 from apps.guardrails.guarding import verdict_on
+from apps.guardrails.services import live_model
 from apps.labeling.labels import LabelEvent, current_verdicts
 from apps.labeling.models import DECISIVE, Verdict
 from apps.labeling.queue import put_first
@@ -243,8 +245,15 @@ def make_case(actor: Actor, *, incident: Incident, why: str) -> MustPassCase:
         )
         incident.case = case
         _move(actor, incident, Status.CASE)
-    after_change(policy, "what guards already")
+    after_change(policy, f"{_guards_now(policy)}, in service already")
     return case
+
+
+def _guards_now(policy: Policy) -> str:
+    model, guardrail = live_model(policy), current_guardrail(policy)
+    named = [f"model {model.number}"] if model else []
+    named += [f"guardrail {guardrail.number}"] if guardrail else []
+    return " and ".join(named) or "the policy's rules"
 
 
 def _hold_unlabelled(incident: Incident) -> None:

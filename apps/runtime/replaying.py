@@ -21,6 +21,7 @@ from apps.guardrails.assembling import (
     standing,
     strictest_action,
 )
+from apps.guardrails.checks.interface import Subject
 from apps.guardrails.configuration import Configuration
 from apps.guardrails.contents import subjects_of
 from apps.guardrails.guarding import Guardrail
@@ -173,6 +174,20 @@ def preview(
             for check in guard.guardrail.checks
         ),
     )
+
+
+def alone(
+    policy: Policy, configuration: Configuration, *, stage: str, subjects: Sequence[Subject]
+) -> Judgement:
+    """What a draft of one policy would do to texts, enforced on all of them and by itself."""
+    served = bundles.assemble(policy.workspace)[0]
+    drafted = _with_draft(served, policy, configuration, None, None)
+    acting = tuple(
+        replace(guard, mode="enforce", rollout=100, stages=(stage,))
+        for guard in drafted.guards
+        if guard.policy == policy.slug
+    )
+    return judge(replace(drafted, guards=acting, stopped=False), stage=stage, subjects=subjects)
 
 
 def _recent(policy: Policy, specification: Specification | None) -> list[UUID]:

@@ -149,6 +149,26 @@ def test_the_editor_tries_a_tool_call_and_marks_what_it_found(space: Space) -> N
 
 
 @pytest.mark.parametrize(
+    ("rule", "action", "passes"),
+    [("hides-an-address", "redact", True), ("names-a-dose", "block", False)],
+)
+def test_the_editor_says_what_the_draft_would_do(
+    space: Space, rule: str, action: str, passes: bool
+) -> None:
+    rules = [*space.policy.current_version.specification.as_dict()["rules"]]
+    hides = {**rules[0], "key": "hides-an-address", "text": "Tells an address.", "action": "redact"}
+    space.publish(rules=[*rules, hides])
+    space.set(mode="shadow")
+    fields = {**MAIL_IN_THE_FORM, "checks-0-rule": rule, "text": "Write to a@b.example today."}
+    page = factories.page_client(space.admin).post(
+        f"/policies/{space.policy.slug}/guardrail/checks/", {**fields, "stage": "output"}
+    )
+    told = page.content.decode().split("Enforced, by itself:")[1]
+    assert f">{action}</span>" in told.split("</p>")[0]
+    assert ("What would pass instead" in told) is passes
+
+
+@pytest.mark.parametrize(
     ("fields", "told"),
     [
         ({"shape": "tool_call", "text": "{send"}, "JSON"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from django import template
@@ -35,10 +36,18 @@ def verdict(value: str) -> dict[str, Any]:
     return {"value": value}
 
 
-@register.inclusion_tag("includes/time.html")
-def ago(value: Any) -> dict[str, Any]:
-    """A moment, relative, with the absolute time in its tooltip."""
-    return {"value": value}
+@register.simple_tag
+def ago(value: datetime | None) -> str:
+    """A moment, relative once its script has run, with the absolute time in its tooltip."""
+    if value is None:
+        return "–"
+    told = f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    return format_html(
+        '<time datetime="{}" title="{} UTC" data-relative>{}</time>',
+        value.isoformat(timespec="seconds"),
+        told,
+        told[:-3],
+    )
 
 
 @register.filter

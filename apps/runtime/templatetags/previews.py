@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import template
 from django.db.models import Count
 
 from apps.accounts.permissions import allowed
+from apps.guardrails.checks.interface import Subject
 from apps.guardrails.configuration import Configuration
 from apps.guardrails.models import ModelVersion
 from apps.policies.models import Policy
@@ -40,6 +42,14 @@ def draft_preview(context: dict[str, Any], policy: Policy) -> dict[str, Any]:
     if not allowed(context["actor"], "decisions.preview", policy):
         return {"preview": None}
     return {"preview": replaying.preview(policy, specification=policy.draft.specification)}
+
+
+@register.inclusion_tag("runtime/alone.html")
+def draft_alone(
+    policy: Policy, configuration: Configuration, stage: str, subjects: Sequence[Subject]
+) -> dict[str, Any]:
+    """The action that a draft would take on what is tried, and what would come of it."""
+    return {"judged": replaying.alone(policy, configuration, stage=stage, subjects=subjects)}
 
 
 @register.inclusion_tag("runtime/policy_traffic.html")
