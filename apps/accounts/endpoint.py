@@ -201,6 +201,8 @@ def validated(serializer_class: type[serializers.Serializer], data: Any) -> dict
     if not isinstance(data, Mapping):
         raise Problem("Send a JSON object.", code="not_an_object")
     serializer = _made.of(serializer_class)
+    if hold := getattr(serializer, "hold", None):
+        hold(data)
     known_only(serializer, data)
     return dict(serializer.run_validation(data))
 
@@ -236,7 +238,7 @@ def hold_length(data: list[Any], most: int, pointer: str) -> None:
     """Refuse a long list at once: serializers look at every item before they count them."""
     if len(data) > most:
         errors = [FieldError(pointer or "/", f"At most {most:,}.")]
-        raise Problem(f"At most {most:,} at once.", "too_large", 413, errors=errors)
+        raise Problem(f"At most {most:,} at once.", "too_many", 413, errors=errors)
 
 
 class _Made(threading.local):

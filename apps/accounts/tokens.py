@@ -175,7 +175,7 @@ def forget_known(workspace: UUID) -> None:
 # the others are read when asked for
 _TOKEN = (
     *("id", "membership_id", "prefix", "digest", "scopes", "expires_at", "revoked_at"),
-    *("last_used_at", "checks_per_second"),
+    *("last_used_at", "checks_per_second", "of_canaries"),
 )
 _MEMBERSHIP = ("id", "workspace_id", "user_id", "role", "is_active")
 _USER = ("id", "email", "name", "is_active")

@@ -180,8 +180,9 @@ def case_list(request: HttpRequest, policy: Policy) -> HttpResponseBase:
 def cases_state(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     """Whether what guards now passes its must-pass cases, in a few words."""
     results = cases.run_cases(policy) if policy.current_version_id else []
-    failing = sum(not result.passes for result in results)
-    context = {"policy": policy, "failing": failing, "count": len(results)}
+    unjudged = sum(result.fires is None for result in results)
+    failing = sum(not result.passes for result in results) - unjudged
+    context = {"policy": policy, "count": len(results), "failing": failing, "unjudged": unjudged}
     return render(request, "evidence/cases_state.html", context)
 
 

@@ -135,17 +135,26 @@ class ContentIn(serializers.Serializer):
     passages = PassagesField(child=PassageIn(), required=False)
 
     def to_internal_value(self, data: Any) -> Any:
-        for name in CONTENTS if isinstance(data, dict) else ():
-            hold_number(data.get(name))
-        hold_number(_calls_in(data.get("messages") if isinstance(data, dict) else None))
+        self.hold(data)
         return super().to_internal_value(data)
 
+    def hold(self, data: Any) -> None:
+        """Refuse more than is judged at once, before anything is read of it."""
+        for name in CONTENTS if isinstance(data, dict) else ():
+            hold_number(data.get(name))
+        if _number_of_calls(data) > MAXIMUM_TURNS:
+            raise Problem(f"At most {MAXIMUM_TURNS} calls at once.", code="too_large", status=413)
 
-def _calls_in(messages: Any) -> list[Any]:
-    """Every call of all messages, whatever they look like."""
-    turns = messages if isinstance(messages, list) else []
-    listed = [turn.get("tool_calls") for turn in turns if isinstance(turn, dict)]
-    return [call for calls in listed if isinstance(calls, list) for call in calls]
+
+def _number_of_calls(data: Any) -> int:
+    """Of all messages, whatever they look like."""
+    turns = data.get("messages") if isinstance(data, dict) else None
+    listed = [
+        turn.get("tool_calls")
+        for turn in (turns if isinstance(turns, list) else ())
+        if isinstance(turn, dict)
+    ]
+    return sum(len(calls) for calls in listed if isinstance(calls, list))
 
 
 def written(shape: str, text: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from apps.accounts.actor import Actor
-from apps.accounts.audit import record
+from apps.accounts.audit import history, record
 from apps.guardrails import artifacts
 from apps.guardrails.models import ModelVersion
 from apps.labeling.queue import EXPLORATION_SHARE, set_priorities
@@ -39,12 +39,15 @@ def live_model(policy: Policy) -> ModelVersion | None:
 
 
 def given_way(live: ModelVersion) -> ModelVersion | None:
-    """The model before this one, where its threshold was chosen by hand and this one's was not."""
+    """The model before this one, where a retrain took it with the threshold chosen by hand."""
     if live.threshold_rule == BY_HAND or live.live_since is None:
         return None
     before = ModelVersion.objects.filter(policy=live.policy_id, live_since__lt=live.live_since)
     last = before.order_by("-live_since").first()
-    return last if last is not None and last.threshold_rule == BY_HAND else None
+    if last is None or last.threshold_rule != BY_HAND:
+        return None
+    served = history(live.policy.workspace, live, ("model.live",)).last()
+    return last if served is not None and served.actor.startswith("task ") else None
 
 
 def served_as(policy: Policy) -> str:

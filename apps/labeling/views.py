@@ -44,6 +44,7 @@ def workbench(request: HttpRequest, policy: Policy) -> HttpResponseBase:
     actor = viewer(request)
     if "asked" in request.GET:  # what somebody asked for comes first, before what is held
         queue.release_beyond(actor, policy=policy, keep=0)
+        return redirect("labeling:workbench", policy.slug)
     items = queue.held_items(actor, policy=policy)
     while len(items) < queue.MOST_LEASES:
         drawn = queue.draw(actor, policy=policy)

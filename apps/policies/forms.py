@@ -42,7 +42,7 @@ class PercentField(forms.FloatField):
 
     def to_python(self, value: Any) -> Any:
         percent = super().to_python(value)
-        return None if percent is None else percent / 100
+        return None if percent is None else round(percent / 100, 12)
 
 
 class SettingsForm(forms.ModelForm):

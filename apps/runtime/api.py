@@ -11,6 +11,7 @@ from rest_framework.response import Response
 
 from apps.accounts.actor import Actor
 from apps.accounts.endpoint import Endpoint, document_of, known_only, validated
+from apps.accounts.permissions import require
 from apps.base.lists import ListQuery
 from apps.base.problems import FieldError, Problem
 from apps.base.schema import listed, sent, shown
@@ -198,6 +199,7 @@ class DecisionReplay(Endpoint):
 
     @extend_schema(request=shapes.ContentIn, responses=shapes.ReplayShape)
     def post(self, request: Request, decision: UUID) -> Response:
+        require(self.actor, "decisions.view", self.target)  # it tells what the decision tells
         content = validated(shapes.ContentIn, request.data)
         found = replaying.replay(self.actor.workspace, self.target, content or None)
         return Response(shapes.show_replay(found))

@@ -199,7 +199,7 @@ def _not_judged(body: Mapping[str, Any], receipt: Sequence[Any]) -> str:
     told = body.get("degraded_by")
     codes = {code for code in told if code in _WHOLE_BUNDLE} if isinstance(told, list) else set()
     entries = [one for one in receipt if isinstance(one, dict)]
-    acting = [one for one in entries if one.get("mode") == "enforce"]
+    acting = [one for one in entries if one.get("mode") == "enforce" and not one.get("advisory")]
     codes |= {str(one.get("why")) for one in acting if one.get("status") == "failed"}
     if codes:
         return f"degraded: {', '.join(sorted(codes))}"[:200]

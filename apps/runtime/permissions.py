@@ -24,8 +24,8 @@ _WAITING = threading.BoundedSemaphore(2)
 # not for annotators: an answer tells scores, which would colour their labels
 permission("check.run", scope="check", rule=owns_some_role)
 permission("decisions.view", scope="read", rule=is_admin)
-# it changes nothing, and tells what the decision tells
-permission("decisions.replay", scope="read", rule=is_admin)
+# it may ask judges
+permission("decisions.replay", scope="check", rule=is_admin)
 
 
 def load_decision(actor: Actor, decision: UUID) -> Decision:

@@ -29,7 +29,7 @@ MOST_WAITING = 10_000
 BATCH = 100
 EVERY = 0.2
 """Seconds between two writes while decisions come."""
-TRIES = 5
+TRIES, MOST_TRIES = 5, 60
 """After which what the database takes too long for is written row by row, and dropped alone."""
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,9 @@ class Recorder:
                     self._untold -= told
                 return
             except (DatabaseError, InterfaceError, TypeError) as error:
-                if isinstance(error, _AWAY) and not (tries > TRIES and _is_refusal(error)):
+                # one row is waited for until a lock is let go of: it may be all that is wrong
+                patience = TRIES if len(batch) > 1 else MOST_TRIES
+                if isinstance(error, _AWAY) and not (tries > patience and _is_refusal(error)):
                     logger.warning("decisions_wait", extra={"error": type(error).__name__})
                     time.sleep(pause)
                     pause = min(pause * 2, 5.0)

@@ -178,8 +178,11 @@ def preview(
 
 def alone(
     policy: Policy, configuration: Configuration, *, stage: str, subjects: Sequence[Subject]
-) -> Judgement:
-    """What a draft of one policy would do to texts, enforced on all of them and by itself."""
+) -> Judgement | None:
+    """What a draft of one policy would do to texts, enforced on all of them and by itself.
+
+    None where the policy is retired, or remote checks would have to be asked once more.
+    """
     served = bundles.assemble(policy.workspace)[0]
     drafted = _with_draft(served, policy, configuration, None, None)
     acting = tuple(
@@ -187,6 +190,8 @@ def alone(
         for guard in drafted.guards
         if guard.policy == policy.slug
     )
+    if not acting or any(check.remote for check in acting[0].guardrail.checks):
+        return None
     return judge(replace(drafted, guards=acting, stopped=False), stage=stage, subjects=subjects)
 
 

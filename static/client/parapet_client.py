@@ -71,7 +71,8 @@ _OF_THE_TEXT = ("too_large", "nul", "surrogate")
 _NONE: Any = object()
 _ONE_CONTENT = "Give one of text, messages, tool_call and passages, and only one."
 _END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s)|[。！？]|\n")
-_MAY_END = ".!?…\"'”’)]"
+_MARKS = (".", "!", "?", "…")
+_CLOSERS = "\"'”’)]"
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Result = TypeVar("_Result")
 
@@ -853,8 +854,9 @@ class _Held:
         for match in _END.finditer(self._waiting, self._seen):
             self._ends.append(match.end())
             self._seen = match.end()
-        # what cannot be the beginning of an end is not looked at again
-        self._seen = max(self._seen, len(self._waiting.rstrip(_MAY_END)))
+        # an end begins with the last of its marks: what stands before that is not looked at again
+        bare = self._waiting.rstrip(_CLOSERS)
+        self._seen = max(self._seen, len(bare) - bare.endswith(_MARKS))
         if len(self._ends) < self._every:
             return ""
         if not self.checked and not self._waiting[: self._ends[-1]].strip():

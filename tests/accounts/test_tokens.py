@@ -213,6 +213,16 @@ def test_a_key_to_label_needs_no_other_scope(admin: Any) -> None:
     assert client.get("labels?policy=doses").status_code == 403
 
 
+def test_all_that_a_check_asks_of_a_token_is_read_with_it(
+    admin: Any, django_assert_num_queries: Any
+) -> None:
+    actor = tokens.actor_of(factories.make_token(admin))
+    assert actor is not None
+    with django_assert_num_queries(0):
+        assert not actor.is_canary
+        assert actor.label
+
+
 def test_use_is_noted_at_most_once_in_five_minutes(
     admin: Any, django_assert_num_queries: Any
 ) -> None:

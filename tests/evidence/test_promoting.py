@@ -94,6 +94,8 @@ def test_pages_say_that_a_retrain_replaced_a_threshold_chosen_by_hand(two) -> No
     assert told() == [True, True]
     promoting.promote(actor, policy=policy, version=model(policy, 3), threshold=0.3)
     assert given_way(live_model(policy)) is None
+    promoting.promote(actor, policy=policy, version=model(policy, 1))
+    assert given_way(live_model(policy)) is None, "a person chose it"
 
 
 def test_a_run_that_changes_nothing_says_which_cases_fail(two) -> None:

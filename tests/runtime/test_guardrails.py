@@ -168,6 +168,16 @@ def test_the_editor_says_what_the_draft_would_do(
     assert ("What would pass instead" in told) is passes
 
 
+def test_the_editor_says_nothing_of_what_a_retired_policy_would_do(space: Space) -> None:
+    policies.retire_policy(space.admin, policy=space.policy, retired=True)
+    fields = {**MAIL_IN_THE_FORM, "text": "Write to a@b.example today.", "stage": "output"}
+    page = factories.page_client(space.admin).post(
+        f"/policies/{space.policy.slug}/guardrail/checks/", fields
+    )
+    told = page.content.decode()
+    assert ("it fires" in told, "Enforced, by itself" in told) == (True, False)
+
+
 @pytest.mark.parametrize(
     ("fields", "told"),
     [

@@ -63,6 +63,7 @@ def test_a_removed_canary_closes_what_it_opened(space: Space) -> None:
 
 
 RAN = {"status": "ran", "mode": "enforce", "why": ""}
+TOLD = {"advisory": True, "why": "deadline"}
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,7 @@ RAN = {"status": "ran", "mode": "enforce", "why": ""}
         ({"action": "allow"}, "an answer that is none"),
         ({"action": "let go", "receipt": [RAN]}, "an answer that is none"),
         ({"action": "allow", "receipt": []}, "nothing was looked at"),
+        ({"action": "allow", "receipt": [RAN, {**RAN, **TOLD, "status": "failed"}]}, ""),
         ({"action": "allow", "receipt": [{**RAN, "status": "skipped"}]}, "nothing was looked at"),
         (
             {"action": "allow", "receipt": [RAN, {**RAN, "status": "failed", "why": "no_model"}]},

@@ -202,6 +202,7 @@ def test_what_the_database_never_takes_is_dropped_alone(monkeypatch: pytest.Monk
     monkeypatch.setattr(recording, "keep", timing_out)
     monkeypatch.setattr(recording, "EVERY", 0.001)
     monkeypatch.setattr(recording, "TRIES", 1)
+    monkeypatch.setattr(recording, "MOST_TRIES", 2)
     monkeypatch.setattr(connection, "close", lambda: None)
     recorder = recording.Recorder()
     recorder._write(rows)

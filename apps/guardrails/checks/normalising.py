@@ -79,11 +79,13 @@ def _clusters(text: str) -> list[tuple[int, str]]:
     for at, character in enumerate(text):
         if at in hidden:
             continue
-        if clusters and _joins(character):
+        if clusters and character >= "\u0300" and _joins(character):
             start, before = clusters[-1]
             if len(before) < 32:
                 clusters[-1] = (start, before + character)
-                continue
+            elif not _is_mark(character):
+                clusters.append((at, character))
+            continue
         clusters.append((at, character))
     return clusters
 

@@ -184,7 +184,7 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
                 spans += hits
             # a model reads it with the passage
             if patterns.spans(source):
-                reasons.append(f"a source with a {what[0]}")
+                reasons.append(f"in its source, a {what[0]}")
         return Found(1.0, merged(spans), ", ".join(reasons)) if reasons else NOTHING
 
     return evaluate

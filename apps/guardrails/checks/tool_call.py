@@ -59,11 +59,11 @@ def build(settings: Mapping[str, Any]) -> Evaluate:
         elif allowed and call.tool not in allowed:
             yield "a tool that is not allowed", _places(text, call.tool)
         arguments = {} if call.arguments is None else call.arguments
-        schema = schemas.get(fold(call.tool.strip()))
-        said = schema.problem_of(arguments) if schema else ""
+        its_own = schemas.get(fold(call.tool.strip()), [])
+        said = next(filter(None, (schema.problem_of(arguments) for schema in its_own)), "")
         if said:
             yield f"arguments {said}", []
-        elif isinstance(arguments, str) or not (schema or isinstance(arguments, Mapping)):
+        elif isinstance(arguments, str) or not (its_own or isinstance(arguments, Mapping)):
             # whoever reads them may read them in another way than we would
             yield "arguments that are no JSON object", []
         hits = [one for one in _strings(arguments) if values and _matches(values, one)]
@@ -79,16 +79,14 @@ def _matches(values: Patterns, text: str) -> bool:
     return any(values.spans(Subject(form)) for form in (text, *undone(text)))
 
 
-def _schemas(schemas: Any) -> dict[str, Schema]:
-    """Schemas by the folded names of their tools."""
+def _schemas(schemas: Any) -> dict[str, list[Schema]]:
+    """Schemas by the folded names of their tools; all that are written for one hold."""
     if not isinstance(schemas, dict) or len(schemas) > _MOST_SCHEMAS:
         raise wrong("schemas", f"Give an object: a JSON Schema by tool, at most {_MOST_SCHEMAS}.")
-    built = {}
+    built: dict[str, list[Schema]] = {}
     for name, schema in schemas.items():
-        if fold(name.strip()) in built:
-            raise wrong("schemas", f"{name[:60]}: there is another of this name.")
         try:
-            built[fold(name.strip())] = Schema(schema)
+            built.setdefault(fold(name.strip()), []).append(Schema(schema))
         except SchemaRefused as refused:
             raise wrong("schemas", f"{name[:60]}: {refused}") from None
     return built
@@ -129,7 +127,7 @@ def _places(text: str, value: str) -> list[Span]:
 
 
 def _patterns(settings: Mapping[str, Any]) -> list[str]:
-    schemas = _schemas(settings["schemas"]).values()
+    schemas = [one for each in _schemas(settings["schemas"]).values() for one in each]
     within = [pattern for schema in schemas for pattern in schema.patterns]
     return [*filter(None, settings["values"]), *within]
 

@@ -38,7 +38,7 @@ _DOTS = compiled(_DOT, ignore_case=True)
 _SCHEME = compiled(
     r"(?:\b|_)(?:(?:h(?:tt|xx)ps?|wss?|s?ftp)\[?:\]?[\\/]*|[a-z][a-z0-9+.-]{1,20}\[?:\]?[\\/]{2})"
     # of a link or a picture, which needs none
-    r"|[(\[\"'=<][\\/]{2}",
+    r"|(?:[(\[\"'=<]|\]:)[ \t]*[\\/]{2,}",
     ignore_case=True,
 )
 _IP6 = compiled(r"\[[0-9a-f:.]{2,45}(?:%[\w.-]*)?\]", ignore_case=True)
@@ -51,7 +51,8 @@ _LEGACY_IP4 = compiled(r"(?:0x[0-9a-f]*|\d+)(?:\.(?:0x[0-9a-f]*|\d+)){0,3}", ign
 _LONGEST_HOST = 1_000
 _PATHS = ("/", "?", "#", "\\")
 _SLASHES = "/\\@"
-_OPENING = "([\"'=<"
+_OPENING = "([\"'=<]"
+_BEGINNINGS = (":", "//", "\\\\", "/\\", "\\/")
 _QUOTES = ("'", '"', "`")
 _TRAILING = ".,;:!?)]}…»“”’"
 
@@ -219,12 +220,12 @@ def _ip6(text: str) -> str:
 def _schemed(text: str) -> Iterator[Address]:
     # runs of characters have one end, wherever within them one begins to look
     authority_until = path_until = path_end = -1
-    for match in _SCHEME.finditer(text) if ":" in text or "//" in text or "\\\\" in text else ():
+    for match in _SCHEME.finditer(text) if any(one in text for one in _BEGINNINGS) else ():
         start, at = match.span()
         if match[0][0] in _OPENING:
-            if text[at : at + 1] in _OPENING or text[at : at + 1] in _SLASHES:
+            if text[at : at + 1] in _OPENING:
                 continue
-            start += 1
+            start = at - len(match[0].lstrip(_OPENING + ":] \t"))
         if at > authority_until:
             authority_until = at + len(_first(_AUTHORITY, text, at))
             if text[authority_until : authority_until + 1] in _QUOTES:

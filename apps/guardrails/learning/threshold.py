@@ -116,6 +116,8 @@ def choose(
         return replace(chosen, threshold=_in_the_gap(chosen.threshold, probabilities))
     if targets.recall is not None:
         chosen = _for_recall(positives, negatives, targets.recall)
+        if not positives.count:
+            return chosen
         return replace(chosen, threshold=_in_the_gap(chosen.threshold, probabilities))
     return _for_cost(negatives, targets.cost_ratio or 1.0)
 

@@ -88,6 +88,16 @@ def test_a_schema_is_its_tools_however_that_is_written(tool: str) -> None:
     assert judged(tool, {"to": "a@evil.com"}, schemas={"mail": MAIL}).score == 1
 
 
+def test_all_schemas_hold_that_are_written_for_a_tool() -> None:
+    schemas = {"mail": MAIL, "Mail": {"type": "object", "required": ["subject"]}}
+    said = [
+        judged("mail", {"to": to, "subject": "x"}, schemas=schemas).score
+        for to in ("a@example.com", "a@evil.com")
+    ]
+    assert said == [0, 1]
+    assert judged("mail", {"to": "a@example.com"}, schemas=schemas).score == 1
+
+
 def test_two_values_together_are_not_one() -> None:
     assert judged("run", {"a": "rm", "b": "-rf"}, values=[r"rm\s*-rf"]).score == 0
 
@@ -117,7 +127,6 @@ def test_it_finds_nothing_in_what_is_no_call() -> None:
         ({}, "/allowed"),
         ({"allowed": ["a"], "forbidden": ["A"]}, "/forbidden"),
         ({"schemas": []}, "/schemas"),
-        ({"schemas": {"a": {}, "A": {}}}, "/schemas"),
         ({"schemas": {"a": {"type": "thing"}}}, "/schemas"),
         ({"schemas": {"a": {"$ref": "http://example.com/"}}}, "/schemas"),
         ({"values": ["("]}, "/values"),

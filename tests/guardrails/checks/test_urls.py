@@ -105,6 +105,11 @@ def test_it_passes_what_is_allowed(text: str) -> None:
             "![](//evil.motorcycles/a.png)",
             r"[a](\\evil.motorcycles)",
             "<img src='//evil.example/'>",
+            "![](///evil.motorcycles/a.png)",
+            r"[a](/\evil.motorcycles)",
+            r"<img src='\/evil.example/'>",
+            "[1]: //evil.motorcycles/a.png",
+            "[a]( //evil.motorcycles/a.png )",
         ],
     ],
 )
