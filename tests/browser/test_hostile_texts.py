@@ -146,6 +146,7 @@ def _answer(api: httpx.Client) -> None:
 
 
 def harmless(page: Page) -> None:
+    page.wait_for_load_state("domcontentloaded")
     assert page.evaluate("window.__pwned") is None, page.url
     assert page.evaluate(TOO_WIDE) == [], page.url
     assert page.locator("main").is_visible()
@@ -184,7 +185,8 @@ def test_in_the_list_and_on_each_example(visits: Visits, world: World, hostile: 
         following = page.get_by_role("link", name="Next →")
         if not following.count():
             break
-        following.click()
+        with page.expect_navigation(wait_until="domcontentloaded"):
+            following.click()
     assert len(addresses) >= 40
     for address in addresses:
         page.goto(address)
