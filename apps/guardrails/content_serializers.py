@@ -134,12 +134,8 @@ class ContentIn(serializers.Serializer):
     tool_call = ToolCallIn(required=False)
     passages = PassagesField(child=PassageIn(), required=False)
 
-    def to_internal_value(self, data: Any) -> Any:
-        self.hold(data)
-        return super().to_internal_value(data)
-
     def hold(self, data: Any) -> None:
-        """Refuse more than is judged at once, before anything is read of it."""
+        """Refuse more than is judged at once; `validated` asks before anything is read of it."""
         for name in CONTENTS if isinstance(data, dict) else ():
             hold_number(data.get(name))
         if _number_of_calls(data) > MAXIMUM_TURNS:

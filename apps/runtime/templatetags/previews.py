@@ -31,17 +31,20 @@ def guardrail_preview(
     model: ModelVersion | None = None,
 ) -> dict[str, Any]:
     """What a guardrail or a model would have done to the newest kept decisions."""
-    if not allowed(context["actor"], "decisions.preview", policy):
-        return {"preview": None}
-    return {"preview": replaying.preview(policy, configuration=configuration, model=model)}
+    return _previewed(context, policy, configuration=configuration, model=model)
 
 
 @register.inclusion_tag("runtime/preview.html", takes_context=True)
 def draft_preview(context: dict[str, Any], policy: Policy) -> dict[str, Any]:
     """What the complete draft of a published policy would have done to them."""
+    return _previewed(context, policy, specification=policy.draft.specification)
+
+
+def _previewed(context: dict[str, Any], policy: Policy, **draft: Any) -> dict[str, Any]:
+    """None for who may not see it."""
     if not allowed(context["actor"], "decisions.preview", policy):
         return {"preview": None}
-    return {"preview": replaying.preview(policy, specification=policy.draft.specification)}
+    return {"preview": replaying.preview(policy, **draft)}
 
 
 @register.inclusion_tag("runtime/alone.html")

@@ -43,14 +43,14 @@ class Failure(Exception):
 
     Args:
         code: a stable word.
-        of_judge: whether it speaks against the judge; False for what one text is to blame for,
-            None where nobody can tell.
+        good: whether the judge does its work all the same, as one text is to blame; None where
+            nobody can tell.
     """
 
-    def __init__(self, code: str, *, of_judge: bool | None = True) -> None:
+    def __init__(self, code: str, *, good: bool | None = False) -> None:
         super().__init__(code)
         self.code = code
-        self.of_judge = of_judge
+        self.good = good
 
 
 class Breaker:
@@ -186,7 +186,7 @@ class Line:
             said = self._post(json.dumps(body).encode(), until)
             good = True
         except Failure as failure:
-            good = None if failure.of_judge is None else not failure.of_judge
+            good = failure.good
             raise
         finally:
             self._breaker.leave(good=good)
@@ -202,7 +202,7 @@ class Line:
             except (httpcore.NetworkError, httpcore.ProtocolError):
                 data = self._once(body)
         except httpcore.TimeoutException:
-            raise Failure("timeout", of_judge=None if len(body) > LONG_BODY else True) from None
+            raise Failure("timeout", good=None if len(body) > LONG_BODY else False) from None
         except AddressRefused:
             raise Failure("address_refused") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, httpx.HTTPError):
@@ -217,8 +217,7 @@ class Line:
             if 300 <= response.status_code < 400:
                 raise Failure("redirected")
             if response.status_code != 200:
-                about_it = response.status_code in _ABOUT_THE_TEXT
-                raise Failure("bad_status", of_judge=not about_it)
+                raise Failure("bad_status", good=response.status_code in _ABOUT_THE_TEXT)
             data = bytearray()
             for part in response.iter_raw():
                 data += part
